@@ -1,0 +1,241 @@
+//! Merging of configuration layers and helpful errors for unknown keys.
+
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use super::Config;
+use crate::error::{Error, Result};
+
+const PRESETS: &str = include_str!("../../configs/presets.toml");
+const METHODS: &str = include_str!("../../configs/methods.toml");
+const RECIPES: &str = include_str!("../../configs/recipes.toml");
+
+/// " (did you mean \"x\"?)" for the candidate nearest to `name`, or nothing.
+pub fn suggestion<S: AsRef<str>>(name: &str, candidates: &[S]) -> String {
+    candidates
+        .iter()
+        .map(|c| (strsim::jaro_winkler(name, c.as_ref()), c.as_ref()))
+        .filter(|(score, _)| *score > 0.6)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, c)| format!(" (did you mean {c:?}?)"))
+        .unwrap_or_default()
+}
+
+/// Overlays `top` on `base`, table by table.
+fn merge(base: &mut Table, top: &Table) {
+    for (key, value) in top {
+        match (base.get_mut(key), value) {
+            (Some(Value::Table(b)), Value::Table(t)) => merge(b, t),
+            _ => {
+                base.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+fn builtin(text: &str) -> Table {
+    text.parse().expect("a file under configs/ is not TOML")
+}
+
+/// Names of the presets, smallest first.
+pub fn preset_names() -> Vec<String> {
+    builtin(PRESETS).keys().cloned().collect()
+}
+
+/// Names of the methods.
+pub fn method_names() -> Vec<String> {
+    builtin(METHODS).keys().cloned().collect()
+}
+
+fn lookup(table: &Table, kind: &str, name: &str) -> Result<Table> {
+    match table.get(name) {
+        Some(Value::Table(t)) => Ok(t.clone()),
+        _ => {
+            let names: Vec<&str> = table.keys().map(String::as_str).collect();
+            Err(Error::Config(format!(
+                "unknown {kind} {name:?}{}; there are {}",
+                suggestion(name, &names),
+                names.join(", ")
+            )))
+        }
+    }
+}
+
+/// One `--set key.path=value` as a table. The value is TOML, or a plain string if it is not.
+pub fn parse_set(text: &str) -> Result<Table> {
+    let Some((path, raw)) = text.split_once('=') else {
+        return Err(Error::Config(format!(
+            "--set {text:?}: expected key.path=value, for example train.lr=1e-3"
+        )));
+    };
+    let value = format!("v = {raw}")
+        .parse::<Table>()
+        .ok()
+        .and_then(|mut t| t.remove("v"))
+        .unwrap_or_else(|| Value::String(raw.to_string()));
+    let keys: Vec<&str> = path.trim().split('.').collect();
+    let mut table = Table::new();
+    table.insert(keys[keys.len() - 1].to_string(), value);
+    for key in keys[..keys.len() - 1].iter().rev() {
+        let mut outer = Table::new();
+        outer.insert(key.to_string(), Value::Table(table));
+        table = outer;
+    }
+    Ok(table)
+}
+
+/// Reads a TOML file as a layer.
+pub fn read_file(path: &Path) -> Result<Table> {
+    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+    text.parse::<Table>().map_err(|e| {
+        Error::Config(format!("{}: not valid TOML: {}", path.display(), one_line(&e.to_string())))
+    })
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Merges preset, file and `--set` layers over recipe and method defaults, and checks the result.
+pub fn resolve(preset: Option<&str>, file: Option<&Path>, sets: &[String]) -> Result<Config> {
+    let mut user = Table::new();
+    if let Some(name) = preset {
+        merge(&mut user, &lookup(&builtin(PRESETS), "preset", name)?);
+    }
+    if let Some(path) = file {
+        merge(&mut user, &read_file(path)?);
+    }
+    for set in sets {
+        merge(&mut user, &parse_set(set)?);
+    }
+    resolve_table(user)
+}
+
+/// The same from one table of user keys.
+pub fn resolve_table(user: Table) -> Result<Config> {
+    let text = |section: &str, key: &str, default: &str| -> Result<String> {
+        match user.get(section).and_then(|s| s.get(key)) {
+            None => Ok(default.to_string()),
+            Some(Value::String(s)) => Ok(s.clone()),
+            Some(other) => {
+                Err(Error::Config(format!("{section}.{key} = {other}: expected a string")))
+            }
+        }
+    };
+    let recipe = text("train", "recipe", "tuned")?;
+    let method = text("method", "name", "chtsl")?;
+    let mut table = lookup(&builtin(RECIPES), "recipe (train.recipe)", &recipe)?;
+    let mut row = lookup(&builtin(METHODS), "method (method.name)", &method)?;
+    let overlays = row.remove("recipe");
+    merge(&mut table, &row);
+    if let Some(Value::Table(by_recipe)) = overlays
+        && let Some(Value::Table(overlay)) = by_recipe.get(&recipe)
+    {
+        merge(&mut table, overlay);
+    }
+    merge(&mut table, &user);
+    let config = parse(table)?;
+    config.validate()?;
+    Ok(config)
+}
+
+/// A complete configuration as saved beside a run; nothing is filled in but struct defaults.
+pub fn parse(mut table: Table) -> Result<Config> {
+    let config = Config {
+        model: section(&mut table, "model")?,
+        method: section(&mut table, "method")?,
+        topology: section(&mut table, "topology")?,
+        train: section(&mut table, "train")?,
+        data: section(&mut table, "data")?,
+    };
+    if let Some(key) = table.keys().next() {
+        let names = ["model", "method", "topology", "train", "data"];
+        return Err(Error::Config(format!(
+            "unknown configuration section {key:?}{}; there are {}",
+            suggestion(key, &names),
+            names.join(", ")
+        )));
+    }
+    Ok(config)
+}
+
+fn section<T: DeserializeOwned + Default>(table: &mut Table, name: &str) -> Result<T> {
+    let Some(value) = table.remove(name) else { return Ok(T::default()) };
+    value.try_into().map_err(|e: toml::de::Error| {
+        let message = e.message().to_string();
+        // serde names the unknown field and all known ones between back-quotes.
+        let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+        if message.starts_with("unknown field") && !quoted.is_empty() {
+            Error::Config(format!(
+                "unknown configuration key {name}.{}{}; {name} has {}",
+                quoted[0],
+                suggestion(quoted[0], &quoted[1..]),
+                quoted[1..].join(", ")
+            ))
+        } else {
+            Error::Config(format!("configuration section {name}: {}", one_line(&e.to_string())))
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_method_and_recipe_resolves() {
+        for preset in preset_names() {
+            for method in method_names() {
+                for recipe in ["tuned", "paper"] {
+                    let sets = [
+                        format!("method.name={method}"),
+                        format!("train.recipe={recipe}"),
+                        "method.total_sparsity=0.8".to_string(),
+                    ];
+                    let c = resolve(Some(&preset), None, &sets)
+                        .unwrap_or_else(|e| panic!("{preset} {method} {recipe}: {e}"));
+                    assert_eq!(c.method.name, method);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn published_parameter_counts() {
+        // Parameter totals of the shared configuration files of the literature (LLaMA 9M to 1B).
+        for (name, projections, ends, norms) in [
+            ("9m", 802_816, 8_192_000, 1_152),
+            ("60m", 25_296_896, 32_768_000, 8_704),
+            ("130m", 84_934_656, 49_152_000, 19_200),
+            ("350m", 302_383_104, 65_536_000, 50_176),
+            ("1b", 1_207_910_400, 131_072_000, 100_352),
+        ] {
+            let c = resolve(Some(name), None, &[]).unwrap();
+            assert_eq!(c.model.dense_parameters(), (projections, ends, norms), "{name}");
+        }
+    }
+
+    #[test]
+    fn unknown_keys_name_their_neighbour() {
+        let e = resolve(None, None, &["train.warmpu=3".into()]).unwrap_err().to_string();
+        assert!(e.contains("train.warmpu") && e.contains("did you mean \"warmup\""), "{e}");
+        let e = resolve(None, None, &["trian.lr=3".into()]).unwrap_err().to_string();
+        assert!(e.contains("did you mean \"train\""), "{e}");
+        let e = resolve(Some("60n"), None, &[]).unwrap_err().to_string();
+        assert!(e.contains("did you mean \"60m\""), "{e}");
+        let e = resolve(None, None, &["method.name=chts1".into()]).unwrap_err().to_string();
+        assert!(e.contains("did you mean"), "{e}");
+        let e = resolve(None, None, &["train.steps=\"many\"".into()]).unwrap_err();
+        assert_eq!(e.exit_code(), 2);
+        assert!(resolve(None, None, &["train.steps".into()]).is_err());
+    }
+
+    #[test]
+    fn a_saved_configuration_reads_back_equal() {
+        let c = resolve(Some("60m"), None, &["method.total_sparsity=0.8".into()]).unwrap();
+        let text = toml::to_string(&c).unwrap();
+        assert_eq!(parse(text.parse().unwrap()).unwrap(), c);
+    }
+}
