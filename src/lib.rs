@@ -1,4 +1,5 @@
 //! `chtsl`: pre-training of LLaMA-style language models whose linear layers are truly sparse.
+pub mod backend;
 pub mod config;
 pub mod error;
 pub mod rng;
