@@ -16,7 +16,7 @@ use crate::config::{BrfLayout, DegreeLaw, TopologyConfig};
 use crate::error::{Error, Result};
 use crate::rng::ln;
 use crate::sparse::Pattern;
-use crate::topology::select::{Candidate, Ties, keep_largest};
+use crate::topology::select::{Candidate, keep_largest};
 
 /// Place of a node on a ring of `n` partners: the rational `num/den`, so that distances, and with
 /// them ties, are exact.
@@ -91,7 +91,8 @@ fn degrees(
 /// `nnz` links of matrix `layer` with `config`'s randomness, layout and degree law.
 ///
 /// Partners are drawn by Gumbel-top-k, key `-((1-r)/r)·ln(1+d) + Gumbel`, with draws addressed by
-/// the row-major flat index of the position in the (rows, cols) matrix.
+/// the row-major flat index of the position in the (rows, cols) matrix; equal keys, which only an r
+/// next to 0 makes likely, go to the lower index as at r = 0.
 /// Errors: `Error::Shape` when `nnz` exceeds the number of positions.
 pub fn links(
     config: &TopologyConfig,
@@ -132,7 +133,6 @@ pub fn links(
     });
 
     let draws = stream(seed, layer, Draw::Positions);
-    let ties = Ties::Random(draws);
     // Capped so that a tiny r gives huge, still ordered keys instead of infinities.
     let exponent = ((1.0 - config.brf_r) / config.brf_r).min(1e300);
     let mut flat: Vec<u64> = (0..nodes)
@@ -146,7 +146,7 @@ pub fn links(
                     let distance = centre.distance(x) as f64 / centre.den as f64;
                     let index = flat_index(node, x);
                     let key = draws.gumbel(index) - exponent * ln(1.0 + distance);
-                    Candidate::new(key, ties.word(index), x)
+                    Candidate::new(key, 0, x)
                 };
                 let mut candidates: Vec<Candidate> = (0..centre.n).map(candidate).collect();
                 keep_largest(&mut candidates, k);
