@@ -159,16 +159,26 @@ pub fn event(input: EventInput) -> Result<LinkChange> {
         Vec::new()
     };
 
-    let mut after = [survivors, regrown.clone()].concat();
+    let mut after = [survivors, regrown].concat();
     after.sort_unstable();
-    let position = |link: &u64| before.binary_search(link).map_or(NEW, |i| i as u32);
-    let source: Vec<u32> = after.iter().map(position).collect();
+    // Both lists increase: one walk finds every link's former position.
+    let mut former = 0;
+    let source: Vec<u32> = after
+        .iter()
+        .map(|&link| {
+            while former < nnz && before[former] < link {
+                former += 1;
+            }
+            if before.get(former) == Some(&link) { former as u32 } else { NEW }
+        })
+        .collect();
+    let newcomers = source.iter().filter(|&&s| s == NEW).count();
     let change = LinkChange {
         pattern: Pattern::from_flat(pattern.rows(), pattern.cols(), &after)?,
         source,
         removed: nnz - keep,
-        regrown: regrown.len(),
-        returned: regrown.iter().filter(|&link| position(link) != NEW).count(),
+        regrown: target_nnz - keep,
+        returned: target_nnz - keep - newcomers,
     };
     change.assert_consistent(pattern, target_nnz);
     Ok(change)

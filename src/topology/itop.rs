@@ -71,7 +71,7 @@ impl Itop {
         let words: Vec<u64> =
             bytes.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
         if let Some(&last) = words.last()
-            && size % 64 != 0
+            && !size.is_multiple_of(64)
             && last >> (size % 64) != 0
         {
             return Err(Error::shape("itop", format!("bits below {size}"), "a bit beyond"));

@@ -223,3 +223,23 @@ fn thread_count_does_not_matter() {
         assert!(pool(4).install(life) == one);
     }
 }
+
+/// Links of one seed, written down: a change of generator, keys, score or order shows here, on any
+/// machine. Recorded from this crate; a deliberate change of the rules records them anew.
+#[test]
+fn links_of_one_seed_stay_what_they_are() {
+    let config = |init, brf_r| TopologyConfig { init, brf_r, ..TopologyConfig::default() };
+    let er = initial(&config(TopologyInit::Er, 0.0), 1, 0, 6, 10, 0.8).unwrap();
+    assert_eq!(er.flat(), [1, 2, 4, 7, 15, 26, 35, 36, 37, 38, 39, 45]);
+    let brf = initial(&config(TopologyInit::Brf, 0.5), 1, 0, 6, 10, 0.8).unwrap();
+    assert_eq!(brf.flat(), [0, 1, 13, 18, 23, 27, 33, 35, 40, 44, 50, 56]);
+    let values = weights(3, brf.nnz(), 1);
+    let soft = TopologyConfig {
+        zeta: 0.4,
+        zeta_schedule: ZetaSchedule::Constant,
+        ..TopologyConfig::default()
+    };
+    let change = run(&soft, &brf, &values, 1, 12, 1);
+    assert_eq!(change.pattern.flat(), [0, 4, 13, 17, 23, 27, 33, 37, 40, 44, 50, 54]);
+    assert_eq!(change.source, [0, NEW, 2, NEW, 4, 5, 6, NEW, 8, 9, 10, NEW]);
+}

@@ -78,8 +78,8 @@ fn half(
     common: &mut [[u32; LANES]],
     sums: &mut [[u64; LANES]],
 ) {
-    for lane in 0..LANES.min(own.len() - first) {
-        for &b in own.neighbours(first + lane) {
+    for (lane, seed) in (first..own.len()).take(LANES).enumerate() {
+        for &b in own.neighbours(seed) {
             for &j in other.neighbours(b as usize) {
                 common[j as usize][lane] += 1;
             }

@@ -5,6 +5,8 @@
 //! (Gumbel-top-k; Plackett-Luce law). In log space T = 9 neither underflows nor lets tiny weights
 //! tie, which the power itself does in single precision.
 
+use rayon::prelude::*;
+
 use crate::rng::{Stream, ln};
 use crate::sparse::Pattern;
 
@@ -15,7 +17,7 @@ use crate::sparse::Pattern;
 pub fn keys(pattern: &Pattern, weights: &[f32], temperature: f64, stream: &Stream) -> Vec<f64> {
     pattern
         .flat()
-        .iter()
+        .par_iter()
         .zip(weights)
         .map(|(&flat, &w)| match f64::from(w).abs() {
             0.0 => f64::NEG_INFINITY,
