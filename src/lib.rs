@@ -4,5 +4,6 @@ pub mod config;
 pub mod error;
 pub mod rng;
 pub mod sparse;
+pub mod topology;
 
 pub use error::{Error, Result};
