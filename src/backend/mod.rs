@@ -254,6 +254,10 @@ pub trait Backend: Sized + Send + Sync {
         grads: HybridGrads<Self>,
     ) -> Result<()>;
 
+    /// Sets an activation to zero.
+    fn zero_act(&self, x: &mut Self::Act) -> Result<()>;
+    /// `y = x`.
+    fn copy(&self, x: &Self::Act, y: &mut Self::Act) -> Result<()>;
     /// `y = a + b`.
     fn add(&self, a: &Self::Act, b: &Self::Act, y: &mut Self::Act) -> Result<()>;
     /// SwiGLU `y = SiLU(gate)∘up`.

@@ -168,7 +168,7 @@ pub struct MethodConfig {
     pub align: AlignReduction,
     /// Weight λ of the alignment term; for `mse` quoted at hidden 512, used as λ·hidden/512.
     pub lambda_align: f64,
-    /// Projections that the term covers: "all" or a list such as "q_proj,k_proj".
+    /// Projections that the term covers: "all", "qk" or a list such as "q_proj,v_proj".
     pub align_layers: String,
 }
 
@@ -203,14 +203,17 @@ impl MethodConfig {
         if self.align_layers == "all" {
             return Ok([true; 7]);
         }
+        if self.align_layers == "qk" {
+            return Ok([true, true, false, false, false, false, false]);
+        }
         let mut chosen = [false; 7];
         for name in self.align_layers.split(',').map(str::trim).filter(|n| !n.is_empty()) {
             match PROJECTIONS.iter().position(|p| *p == name) {
                 Some(i) => chosen[i] = true,
                 None => {
                     return Err(Error::Config(format!(
-                        "method.align_layers: unknown projection {name:?}{}; use \"all\" or some \
-                         of {}",
+                        "method.align_layers: unknown projection {name:?}{}; use \"all\", \"qk\" \
+                         or some of {}",
                         layers::suggestion(name, &PROJECTIONS),
                         PROJECTIONS.join(", ")
                     )));

@@ -227,6 +227,17 @@ impl Backend for Cpu {
         hybrid::backward(self, w, x, u, o, coefficients, d_o, dx, accumulate, grads)
     }
 
+    fn zero_act(&self, x: &mut Act) -> Result<()> {
+        x.data_mut().fill(0.0);
+        Ok(())
+    }
+
+    fn copy(&self, x: &Act, y: &mut Act) -> Result<()> {
+        memory::check_act("copy", x, y.features(), y.tokens())?;
+        y.data_mut().copy_from_slice(x.data());
+        Ok(())
+    }
+
     fn add(&self, a: &Act, b: &Act, y: &mut Act) -> Result<()> {
         elementwise::add(self, a, b, y)
     }

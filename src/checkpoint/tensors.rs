@@ -1,0 +1,184 @@
+//! Reading safetensors files as a source of parameters, with everything checked.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use safetensors::{Dtype, SafeTensors};
+
+use crate::error::{Error, Result};
+use crate::layer::{ParamKind, ParamSource};
+use crate::sparse::Pattern;
+
+/// One tensor of a file.
+struct Entry {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    start: usize,
+    end: usize,
+}
+
+/// A safetensors file read into memory.
+pub struct TensorFile {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    entries: BTreeMap<String, Entry>,
+}
+
+impl TensorFile {
+    /// Reads `path` and checks its header against its size.
+    pub fn open(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => {
+                Error::checkpoint(path, "no such file; give the folder of a checkpoint")
+            }
+            _ => Error::Io { action: "read", path: path.into(), source: e },
+        })?;
+        Self::from_bytes(path, bytes)
+    }
+
+    /// The same from bytes already read; `path` is for messages.
+    pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self> {
+        let parsed = SafeTensors::deserialize(&bytes)
+            .map_err(|e| Error::checkpoint(path, format!("not a safetensors file: {e}")))?;
+        let base = bytes.as_ptr() as usize;
+        let entries = parsed
+            .iter()
+            .map(|(name, t)| {
+                let start = t.data().as_ptr() as usize - base;
+                let entry = Entry {
+                    dtype: t.dtype(),
+                    shape: t.shape().to_vec(),
+                    start,
+                    end: start + t.data().len(),
+                };
+                (name.to_string(), entry)
+            })
+            .collect();
+        drop(parsed);
+        Ok(TensorFile { path: path.into(), bytes, entries })
+    }
+
+    /// Names in the file, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    /// Whether there is a tensor `name`.
+    pub fn contains(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
+    }
+
+    /// Size of the file in bytes.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Type, shape and bytes of a tensor.
+    pub fn info(&self, name: &str) -> Result<(Dtype, &[usize], usize)> {
+        let e = self.entry(name)?;
+        Ok((e.dtype, &e.shape, e.end - e.start))
+    }
+
+    fn entry(&self, name: &str) -> Result<&Entry> {
+        self.entries.get(name).ok_or_else(|| {
+            Error::checkpoint(
+                &self.path,
+                format!("tensor {name} is missing; the file belongs to another model or method"),
+            )
+        })
+    }
+
+    /// Elements of a float tensor (f32 or bf16) as f32.
+    pub fn floats(&self, name: &str) -> Result<Vec<f32>> {
+        let e = self.entry(name)?;
+        let bytes = &self.bytes[e.start..e.end];
+        match e.dtype {
+            Dtype::F32 => Ok(bytes
+                .chunks_exact(4)
+                .map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]]))
+                .collect()),
+            Dtype::BF16 => Ok(bytes
+                .chunks_exact(2)
+                .map(|c| half::bf16::from_le_bytes([c[0], c[1]]).to_f32())
+                .collect()),
+            other => Err(self.bad(name, "F32 or BF16", format!("{other:?}"))),
+        }
+    }
+
+    /// Elements of an integer tensor (I32 or I64).
+    pub fn signed(&self, name: &str) -> Result<Vec<i64>> {
+        let e = self.entry(name)?;
+        let bytes = &self.bytes[e.start..e.end];
+        match e.dtype {
+            Dtype::I32 => Ok(bytes
+                .chunks_exact(4)
+                .map(|c| i64::from(i32::from_le_bytes([c[0], c[1], c[2], c[3]])))
+                .collect()),
+            Dtype::I64 => Ok(bytes
+                .chunks_exact(8)
+                .map(|c| i64::from_le_bytes(c.try_into().expect("eight bytes")))
+                .collect()),
+            other => Err(self.bad(name, "I32 or I64", format!("{other:?}"))),
+        }
+    }
+
+    /// Elements of an integer tensor, all in 0..2³².
+    pub fn indices(&self, name: &str) -> Result<Vec<u32>> {
+        self.signed(name)?
+            .iter()
+            .map(|&x| u32::try_from(x))
+            .collect::<std::result::Result<_, _>>()
+            .map_err(|_| self.bad(name, "indices in 0..2^32", "another value"))
+    }
+
+    /// Raw bytes of a U8 tensor.
+    pub fn raw(&self, name: &str) -> Result<&[u8]> {
+        let e = self.entry(name)?;
+        match e.dtype {
+            Dtype::U8 => Ok(&self.bytes[e.start..e.end]),
+            other => Err(self.bad(name, "U8", format!("{other:?}"))),
+        }
+    }
+
+    fn bad(&self, name: &str, expected: &str, got: impl ToString) -> Error {
+        let got = got.to_string();
+        Error::checkpoint(&self.path, format!("tensor {name}: expected {expected}, got {got}"))
+    }
+
+    /// Fails unless the elements are finite and as many as `len`.
+    pub fn finite(&self, name: &str, len: usize) -> Result<Vec<f32>> {
+        let data = self.floats(name)?;
+        if data.len() != len {
+            return Err(self.bad(name, &format!("{len} elements"), data.len()));
+        }
+        if let Some(i) = data.iter().position(|x| !x.is_finite()) {
+            return Err(self.bad(name, "finite values", format!("{} at {i}", data[i])));
+        }
+        Ok(data)
+    }
+
+    /// Links of the sparse weight `name` (tensors `.crow_indices`, `.col_indices`).
+    pub fn pattern(&self, name: &str, rows: usize, cols: usize) -> Result<Pattern> {
+        let crow = self.indices(&format!("{name}.crow_indices"))?;
+        let col = self.indices(&format!("{name}.col_indices"))?;
+        Pattern::new(rows, cols, crow, col)
+            .map_err(|e| Error::checkpoint(&self.path, format!("sparse tensor {name}: {e}")))
+    }
+}
+
+impl ParamSource for TensorFile {
+    fn dense(&mut self, name: &str, shape: [usize; 2], _: ParamKind) -> Result<Vec<f32>> {
+        let stored = &self.entry(name)?.shape;
+        let vector = shape[0] == 1 && stored[..] == shape[1..];
+        if stored[..] != shape && !vector {
+            return Err(self.bad(name, &format!("shape {shape:?}"), format!("{stored:?}")));
+        }
+        self.finite(name, shape[0] * shape[1])
+    }
+
+    fn sparse(&mut self, name: &str, rows: usize, cols: usize) -> Result<(Pattern, Vec<f32>)> {
+        let pattern = self.pattern(name, rows, cols)?;
+        let values = self.finite(&format!("{name}.values"), pattern.nnz())?;
+        Ok((pattern, values))
+    }
+}

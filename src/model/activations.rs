@@ -1,0 +1,42 @@
+//! All activations of one micro-batch size, allocated once before the first step.
+
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::layer::{BlockActs, Shared};
+use crate::model::Llama;
+
+/// Buffers of forward and backward pass for a fixed number of tokens.
+pub struct Activations<B: Backend> {
+    /// Embedded tokens.
+    pub(super) x0: B::Act,
+    /// Per block.
+    pub(super) blocks: Vec<BlockActs<B>>,
+    /// After the final norm.
+    pub xf: B::Act,
+    /// Statistics of the final norm.
+    pub(super) rstd: B::Act,
+    /// Shared by the blocks.
+    pub(super) shared: Shared<B>,
+    /// Gradients of the residual stream and of `xf`; absent without training.
+    pub(super) grads: Option<(B::Act, B::Act)>,
+}
+
+impl<B: Backend> Activations<B> {
+    /// Buffers for `tokens` tokens; `training` adds those of the backward pass.
+    pub fn new(backend: &B, model: &Llama<B>, tokens: usize, training: bool) -> Result<Self> {
+        let h = model.config().model.hidden;
+        let act = |features| backend.act(features, tokens);
+        Ok(Activations {
+            x0: act(h)?,
+            blocks: model
+                .blocks
+                .iter()
+                .map(|b| BlockActs::new(backend, model.config(), b, tokens))
+                .collect::<Result<_>>()?,
+            xf: act(h)?,
+            rstd: act(1)?,
+            shared: Shared::new(backend, model.config(), tokens, training)?,
+            grads: if training { Some((act(h)?, act(h)?)) } else { None },
+        })
+    }
+}
