@@ -11,7 +11,7 @@ pub struct Batch {
     /// Id to predict at each position, or [`NO_TARGET`].
     pub targets: Vec<u32>,
     /// With `data.document_mask`: for each token, where its document starts within its row, so
-    /// that position t attends to starts[t]..=t. `None`: rows attend to all that came before.
+    /// that position t attends to `starts[t]..=t`. `None`: rows attend to all that came before.
     pub starts: Option<Vec<u32>>,
     /// Rows filled.
     pub sequences: usize,

@@ -215,7 +215,7 @@ mod tests {
     fn foreign_headers_have_no_spare_words() {
         let header = Header { width: Width::U16, tokens: 5, spare: None };
         let bytes = header.encode();
-        assert_eq!(&bytes[..12], [0x88, 0xd6, 0x34, 0x01, 1, 0, 0, 0, 5, 0, 0, 0].as_slice());
+        assert_eq!(&bytes[..12], [0x88, 0xd8, 0x34, 0x01, 1, 0, 0, 0, 5, 0, 0, 0].as_slice());
         assert!(bytes[12..].iter().all(|&b| b == 0));
         assert_eq!(Header::decode(Path::new("x"), &bytes).unwrap(), header);
     }

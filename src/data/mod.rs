@@ -2,7 +2,7 @@
 //!
 //! `prepare`: [`source`] streams documents, [`tokenize`] turns each into ids, [`shard_writer`]
 //! appends them with one EOS each to `train-NNNNN.bin` / `val-NNNNN.bin`, and [`manifest`] is
-//! written last as `dataset.json`: a folder without it is not a dataset. [`folder`] is the protocol
+//! written last as `dataset.json`: a folder without it is not a dataset. `folder.rs` is the protocol
 //! that keeps a killed run from leaving anything half-made under a final name.
 //!
 //! Training and evaluation: [`loader`] joins the memory-mapped shards ([`shard`], layout in
@@ -14,7 +14,7 @@
 //! | `source.rs`, `lines.rs` | documents from txt, JSON lines, gzip and Zstandard files |
 //! | `tokenize.rs`, `byte_length.rs`, `train_bpe.rs` | tokenizer, bytes behind each id, training one |
 //! | `header.rs`, `shard.rs`, `shard_writer.rs` | llm.c `.bin` shards: format, reading, writing |
-//! | `manifest.rs`, `files.rs`, `folder.rs` | `dataset.json`, durable writes, crash protocol |
+//! | `manifest.rs`, `recipe.rs`, `files.rs`, `folder.rs` | `dataset.json`, durable writes, crash protocol |
 //! | `prepare.rs`, `options.rs`, `progress.rs` | the `prepare` command |
 //! | `encode.rs`, `split_writer.rs` | its parallel encoder and its output |
 //! | `open.rs`, `stream.rs` | from paths to one long virtual token stream |
@@ -35,6 +35,7 @@ mod options;
 pub mod order;
 pub mod prepare;
 mod progress;
+mod recipe;
 pub mod shard;
 pub mod shard_writer;
 pub mod source;

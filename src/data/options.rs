@@ -16,7 +16,7 @@ pub const SHARD_TOKENS: u64 = 100_000_000;
 pub enum TokenizerChoice {
     /// A `tokenizer.json`.
     File(PathBuf),
-    /// A byte-level BPE trained on the training documents, with this many ids.
+    /// A byte-level BPE with this many ids, trained on the training documents (their first GiB).
     Train(usize),
 }
 

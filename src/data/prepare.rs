@@ -26,6 +26,10 @@ use crate::error::{Error, Result};
 pub use super::options::{PrepareOptions, SHARD_TOKENS, TokenizerChoice, Validation};
 pub use super::progress::{Progress, Stage};
 
+/// Most text a tokenizer is trained on, in bytes: merges have long settled by then, and the
+/// library counts pairs in 32 bits, which much larger corpora would overflow.
+const TRAIN_BYTES: u64 = 1 << 30;
+
 /// What a run has made or found.
 #[derive(Clone, Debug)]
 pub struct Summary {
@@ -171,7 +175,8 @@ fn vocabulary(options: &PrepareOptions, tokenizer: &Tokenizer) -> Result<(String
     Ok((name, Vocabulary { size, eos, unk }))
 }
 
-/// Trains a tokenizer on the training documents (not on those of `--val-fraction`).
+/// Trains a tokenizer on the first [`TRAIN_BYTES`] of the training documents (not on those of
+/// `--val-fraction`).
 ///
 /// The library cannot be interrupted, so it works on a thread of its own; a stop leaves that thread
 /// behind, to end with the process.
@@ -185,12 +190,16 @@ fn train(options: &PrepareOptions, stop: &AtomicBool, reporter: &Reporter) -> Re
     std::thread::spawn(move || {
         let _ = result_sender.send(train_bpe::train_bpe(texts.into_iter(), vocab));
     });
-    let mut documents = Documents::new(&options.inputs, options.source())?;
-    for (number, document) in documents.by_ref().enumerate() {
+    let mut fed = 0;
+    for (number, document) in Documents::new(&options.inputs, options.source())?.enumerate() {
         check_stop(stop)?;
         let Document { text, .. } = document?;
         if options.assign(number as u64) == Split::Val {
             continue;
+        }
+        fed += text.len() as u64;
+        if fed > TRAIN_BYTES {
+            break;
         }
         reporter.update(|p| {
             p.documents += 1;
