@@ -12,7 +12,8 @@
 //! | file | what it is for |
 //! |---|---|
 //! | `source.rs`, `lines.rs` | documents from txt, JSON lines, gzip and Zstandard files |
-//! | `tokenize.rs`, `byte_length.rs`, `train_bpe.rs` | tokenizer, bytes behind each id, training one |
+//! | `tokenize.rs`, `long_text.rs` | tokenizer, books in pieces |
+//! | `byte_length.rs`, `train_bpe.rs` | bytes behind each id, training a tokenizer |
 //! | `header.rs`, `shard.rs`, `shard_writer.rs` | llm.c `.bin` shards: format, reading, writing |
 //! | `manifest.rs`, `recipe.rs`, `files.rs`, `folder.rs` | `dataset.json`, durable writes, crash protocol |
 //! | `prepare.rs`, `options.rs`, `progress.rs` | the `prepare` command |
@@ -29,6 +30,7 @@ mod folder;
 pub mod header;
 mod lines;
 pub mod loader;
+mod long_text;
 pub mod manifest;
 mod open;
 mod options;

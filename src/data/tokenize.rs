@@ -8,11 +8,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Once;
 
+use rayon::prelude::*;
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::byte_length;
 use super::files;
+use super::long_text::{LONG, pieces};
 use crate::error::{Error, Result};
 
 /// Largest `tokenizer.json` accepted, in bytes.
@@ -105,7 +107,18 @@ impl Tokenizer {
 
     /// Ids of `text`, without the tokenizer's own additions. Special tokens written in the text
     /// become their ids, as the library does.
+    /// Long texts are encoded in pieces on all cores, with the same ids.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        if text.len() <= LONG {
+            return self.encode_whole(text);
+        }
+        let pieces = pieces(text, |piece| self.encode_whole(piece))?;
+        let ids: Result<Vec<Vec<u32>>> =
+            pieces.into_par_iter().map(|piece| self.encode_whole(piece)).collect();
+        Ok(ids?.concat())
+    }
+
+    fn encode_whole(&self, text: &str) -> Result<Vec<u32>> {
         guarded(|| self.inner.encode_fast(text, false))
             .and_then(|encoded| encoded.map_err(|e| e.to_string()))
             .map(|encoded| encoded.get_ids().to_vec())

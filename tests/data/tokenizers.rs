@@ -72,6 +72,25 @@ fn golden_tokenizer_ids() {
 }
 
 #[test]
+fn long_texts_in_pieces_have_the_ids_of_the_whole() {
+    let Some(data) = std::env::var_os("CHTSL_TEST_DATA").map(PathBuf::from) else {
+        println!("CHTSL_TEST_DATA is not set: long texts are not compared");
+        return;
+    };
+    // 1.1 MB in one text; counts made by the library on the whole.
+    let text = std::fs::read_to_string(data.join("tinyshakespeare/input.txt")).unwrap();
+    for (name, tokens) in [
+        ("t5-base", 341_470),
+        ("mistral-7b-v0.1", 361_972),
+        ("corpus-bpe-32000", 343_375),
+        ("gpt2", 338_025),
+    ] {
+        let path = data.join("tokenizers").join(name).join("tokenizer.json");
+        assert_eq!(Tokenizer::load(path).unwrap().encode(&text).unwrap().len(), tokens, "{name}");
+    }
+}
+
+#[test]
 fn t5_lengths_are_those_of_the_normalised_text() {
     let Some(data) = std::env::var_os("CHTSL_TEST_DATA").map(PathBuf::from) else {
         println!("CHTSL_TEST_DATA is not set: T5's byte lengths are not checked");
