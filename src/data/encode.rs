@@ -112,8 +112,8 @@ pub fn encode_all(
             let encoded: Vec<Result<(Split, Encoded)>> = batch?
                 .into_par_iter()
                 .map(|(split, document)| {
-                    check_stop(stop)?;
-                    let mut encoded = vocabulary.close(tokenizer.encode(&document.text)?);
+                    let ids = tokenizer.encode_unless(stop, &document.text)?;
+                    let mut encoded = vocabulary.close(ids);
                     encoded.text_bytes = document.text.len() as u64;
                     Ok((split, encoded))
                 })

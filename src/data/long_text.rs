@@ -5,6 +5,8 @@
 //! therefore cut between words, and a cut is made only where the tokenizer shows that it does not
 //! look across: the text around it gives the same ids whole and in two parts.
 
+use std::convert::Infallible;
+
 /// Texts up to this many bytes are encoded whole.
 pub const LONG: usize = 512 << 10;
 /// Least length of a piece, in bytes.
@@ -19,10 +21,7 @@ const TRIES: usize = 32;
 ///
 /// A cut falls before a blank between two ASCII letters. Tokenizers that put a blank of their own
 /// before every text (SentencePiece's `▁`) get the next piece without its blank.
-pub fn pieces<'a, E>(
-    text: &'a str,
-    encode: impl Fn(&str) -> Result<Vec<u32>, E>,
-) -> Result<Vec<&'a str>, E> {
+pub fn pieces<E>(text: &str, encode: impl Fn(&str) -> Result<Vec<u32>, E>) -> Result<Vec<&str>, E> {
     let mut pieces = Vec::new();
     let mut start = 0;
     let mut from = PIECE;
@@ -40,6 +39,16 @@ pub fn pieces<'a, E>(
     Ok(pieces)
 }
 
+/// Pieces of `text` cut between words, for readers that look at one word at a time.
+pub fn word_pieces(text: &str) -> Vec<&str> {
+    if text.len() <= LONG {
+        return vec![text];
+    }
+    let bytes = |t: &str| Ok::<_, Infallible>(t.bytes().map(u32::from).collect());
+    let Ok(pieces) = pieces(text, bytes);
+    pieces
+}
+
 /// First place from byte `from` on where a cut changes nothing: the end of the piece before it and
 /// the start of the one after it.
 fn cut<E>(
@@ -53,8 +62,11 @@ fn cut<E>(
     let places = near.windows(3).enumerate().filter(|(_, w)| between_words(w)).map(|(i, _)| i);
     for place in places.take(TRIES) {
         let end = from + place + 1;
-        let window_start = text.floor_char_boundary(end.saturating_sub(WINDOW));
-        let window_end = text.ceil_char_boundary((end + WINDOW).min(text.len()));
+        // A character has at most four bytes, so a few steps reach a boundary.
+        let boundary = |&i: &usize| text.is_char_boundary(i);
+        let window_start = (0..=end.saturating_sub(WINDOW)).rev().find(boundary).unwrap_or(0);
+        let limit = text.len();
+        let window_end = ((end + WINDOW).min(limit)..limit).find(boundary).unwrap_or(limit);
         let whole = encode(&text[window_start..window_end])?;
         let left = encode(&text[window_start..end])?;
         let Some(rest) = whole.strip_prefix(left.as_slice()) else { continue };

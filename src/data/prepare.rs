@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::encode::{Vocabulary, encode_all};
 use super::files::{self, check_stop};
 use super::folder::{Claim, Outcome};
+use super::long_text::word_pieces;
 use super::manifest::{
     Counts, Hash64, Manifest, Recipe, RecipeOptions, SourceEntry, Split, SplitEntry,
     TOKENIZER_FILE, TokenizerEntry,
@@ -205,8 +206,12 @@ fn train(options: &PrepareOptions, stop: &AtomicBool, reporter: &Reporter) -> Re
             p.documents += 1;
             p.bytes += text.len() as u64;
         });
-        if text_sender.send(text).is_err() {
-            break; // the trainer has failed; its result says why
+        // GPT-2's pattern never joins words across a blank, so pieces of a book count the same
+        // words as the whole, one piece at a time.
+        for piece in word_pieces(&text) {
+            if text_sender.send(piece.to_string()).is_err() {
+                break; // the trainer has failed; its result says why
+            }
         }
     }
     drop(text_sender);

@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Once;
+use std::sync::atomic::AtomicBool;
 
 use rayon::prelude::*;
 use serde_json::Value;
@@ -109,12 +110,21 @@ impl Tokenizer {
     /// become their ids, as the library does.
     /// Long texts are encoded in pieces on all cores, with the same ids.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        self.encode_unless(&AtomicBool::new(false), text)
+    }
+
+    /// [`Tokenizer::encode`] that gives up with [`Error::Interrupted`] once `stop` is set.
+    pub(super) fn encode_unless(&self, stop: &AtomicBool, text: &str) -> Result<Vec<u32>> {
+        files::check_stop(stop)?;
         if text.len() <= LONG {
             return self.encode_whole(text);
         }
-        let pieces = pieces(text, |piece| self.encode_whole(piece))?;
+        let encode = |piece: &str| {
+            files::check_stop(stop)?;
+            self.encode_whole(piece)
+        };
         let ids: Result<Vec<Vec<u32>>> =
-            pieces.into_par_iter().map(|piece| self.encode_whole(piece)).collect();
+            pieces(text, encode)?.into_par_iter().map(encode).collect();
         Ok(ids?.concat())
     }
 

@@ -67,6 +67,30 @@ fn every_format_gives_the_same_tokens() {
 }
 
 #[test]
+fn a_book_in_one_file_trains_and_encodes_like_its_chapters() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let chapter = tiny_texts().join(" ");
+    std::fs::write(at("book.txt"), vec![chapter.as_str(); 150].join(" ")).unwrap();
+    // The blank between two chapters begins the later one, as the pre-tokenizer has it.
+    let later = serde_json::json!({ "text": format!(" {chapter}") }).to_string();
+    let first = serde_json::json!({ "text": chapter }).to_string();
+    std::fs::write(at("chapters.jsonl"), format!("{first}\n{}", (later + "\n").repeat(149)))
+        .unwrap();
+    let inputs = ["book.txt", "chapters.jsonl"];
+    for name in inputs {
+        run(&options(vec![at(name)], &at(&format!("{name}.out")))).unwrap();
+    }
+    let [book, chapters] = inputs.map(|name| at(&format!("{name}.out")));
+    let tokenizer = |out: &Path| std::fs::read(out.join("tokenizer.json")).unwrap();
+    assert_eq!(tokenizer(&book), tokenizer(&chapters));
+    let without_eos = |out: &Path| -> Vec<u32> {
+        tokens(out, Split::Train).into_iter().filter(|&id| id != 2).collect()
+    };
+    assert_eq!(without_eos(&book), without_eos(&chapters));
+}
+
+#[test]
 fn prepared_folders_feed_both_layouts() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
