@@ -68,6 +68,9 @@ pub enum Error {
         /// Last finished update.
         step: u64,
     },
+    /// A signal asked for a stop while no training was under way; the command can be run again.
+    #[error("{0}")]
+    Interrupted(String),
 }
 
 impl Error {
@@ -103,7 +106,7 @@ impl Error {
             Error::Diverged { .. } => 6,
             Error::Io { .. } => 7,
             Error::Device(_) => 8,
-            Error::Stopped { .. } => 75,
+            Error::Stopped { .. } | Error::Interrupted(_) => 75,
         }
     }
 }
