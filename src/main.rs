@@ -1,1 +1,7 @@
-fn main() {}
+//! The `chtsl` program: parse, run, exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    chtsl::cli::main()
+}

@@ -97,7 +97,12 @@ fn load(path: &Path) -> Case {
 
 /// Integers with -100 (no target) mapped to [`NO_TARGET`].
 fn signed(tensors: &TensorFile, name: &str) -> Vec<u32> {
-    tensors.signed(name).unwrap().iter().map(|&i| if i < 0 { NO_TARGET } else { i as u32 }).collect()
+    tensors
+        .signed(name)
+        .unwrap()
+        .iter()
+        .map(|&i| if i < 0 { NO_TARGET } else { i as u32 })
+        .collect()
 }
 
 impl Case {

@@ -35,6 +35,14 @@ fn merge(base: &mut Table, top: &Table) {
     }
 }
 
+/// `base` with `tops` overlaid in order.
+pub fn overlay(mut base: Table, tops: &[Table]) -> Table {
+    for top in tops {
+        merge(&mut base, top);
+    }
+    base
+}
+
 fn builtin(text: &str) -> Table {
     text.parse().expect("a file under configs/ is not TOML")
 }

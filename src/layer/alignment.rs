@@ -179,9 +179,9 @@ pub fn coefficients(a: &Alignment, sums: &[f32], rows: usize, batch: &MicroBatch
         AlignReduction::FrobeniusPerSample => sequence_norms(&sums[..n], batch)
             .flat_map(|q| std::iter::repeat_n(over(q, a.lambda / all), batch.seq_len))
             .collect(),
-        AlignReduction::TokenL2 => at_targets(&|t| {
-            over(f64::from(sums[t]).sqrt(), a.lambda / batch.target_divisor)
-        }),
+        AlignReduction::TokenL2 => {
+            at_targets(&|t| over(f64::from(sums[t]).sqrt(), a.lambda / batch.target_divisor))
+        }
     }
 }
 

@@ -21,12 +21,7 @@ pub struct Decoder<B: Backend> {
 
 impl<B: Backend> Decoder<B> {
     /// Room for `sequences` sequences of at most `max_len` tokens.
-    pub fn new(
-        backend: &B,
-        model: &Llama<B>,
-        sequences: usize,
-        max_len: usize,
-    ) -> Result<Self> {
+    pub fn new(backend: &B, model: &Llama<B>, sequences: usize, max_len: usize) -> Result<Self> {
         let m = &model.config().model;
         let act = |features| backend.act(features, sequences);
         let rank = model.blocks.first().map_or(0, |b| b.projections[0].rank());

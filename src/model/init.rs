@@ -26,9 +26,8 @@ impl<'a> RandomInit<'a> {
 /// Number of a projection among all: 7·layer + position, from its Hugging Face name.
 pub fn projection_index(name: &str) -> Option<u32> {
     let layer: u32 = name.strip_prefix("model.layers.")?.split('.').next()?.parse().ok()?;
-    let which = crate::config::PROJECTIONS
-        .iter()
-        .position(|p| name.split('.').any(|part| part == *p))?;
+    let which =
+        crate::config::PROJECTIONS.iter().position(|p| name.split('.').any(|part| part == *p))?;
     Some(7 * layer + which as u32)
 }
 

@@ -109,12 +109,7 @@ impl<B: Backend> Llama<B> {
     }
 
     /// Loss of the hidden states in `acts`, without gradients.
-    pub fn loss(
-        &self,
-        backend: &B,
-        batch: &MicroBatch,
-        acts: &Activations<B>,
-    ) -> Result<LossSum> {
+    pub fn loss(&self, backend: &B, batch: &MicroBatch, acts: &Activations<B>) -> Result<LossSum> {
         backend.cross_entropy_eval(&self.head.values, &acts.xf, batch.targets)
     }
 

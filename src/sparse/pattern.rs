@@ -163,6 +163,25 @@ impl Pattern {
         (rows, cols)
     }
 
+    /// Share of the columns that panels of `height` consecutive rows keep, averaged over panels:
+    /// the work of a panel kernel relative to the dense product.
+    pub fn kept_columns(&self, height: usize) -> f64 {
+        let mut seen = vec![usize::MAX; self.cols];
+        let (mut kept, mut panels) = (0usize, 0usize);
+        for first in (0..self.rows).step_by(height.max(1)) {
+            for m in first..self.rows.min(first + height) {
+                for &c in self.row(m) {
+                    if seen[c as usize] != first {
+                        seen[c as usize] = first;
+                        kept += 1;
+                    }
+                }
+            }
+            panels += 1;
+        }
+        kept as f64 / (panels * self.cols).max(1) as f64
+    }
+
     /// The same links in CSC order.
     pub fn transposed(&self) -> Transposed {
         let mut col_offsets = vec![0u32; self.cols + 1];
@@ -227,5 +246,14 @@ mod tests {
         assert_eq!(seen, flat);
         assert_eq!(p.unlinked(), (0, 1));
         assert_eq!(Pattern::from_flat(2, 2, &[0]).unwrap().unlinked(), (1, 1));
+    }
+
+    #[test]
+    fn kept_columns_counts_the_union_of_each_panel() {
+        // Rows {1,3}, {0,1,3}, {1} of 4 columns: panels {0,1,3} and {1}.
+        let p = Pattern::from_flat(3, 4, &[1, 3, 4, 5, 7, 9]).unwrap();
+        assert_eq!(p.kept_columns(2), (3.0 + 1.0) / 8.0);
+        assert_eq!(p.kept_columns(16), 3.0 / 4.0);
+        assert_eq!(Pattern::full(5, 3).kept_columns(2), 1.0);
     }
 }

@@ -1,0 +1,99 @@
+//! The command line: one file per subcommand. The only user of clap, and the one place where the
+//! device is chosen.
+
+mod demo;
+mod device;
+mod dry_run;
+mod eval;
+mod generate;
+mod inspect;
+mod logging;
+mod prepare;
+mod pretrain;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::{Error, Result};
+
+/// Pre-trains sparse language models: every linear layer is O = S + L, S with CSR weights whose
+/// links evolve, L = B·SiLU(A·x) of low rank.
+#[derive(Parser)]
+#[command(name = "chtsl", version, about, propagate_version = true)]
+struct Cli {
+    /// Show debug messages (-v) or everything (-vv).
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Show warnings only.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Turn text files into token shards.
+    Prepare(prepare::Args),
+    /// Pre-train a model; with no argument, a tiny one on a corpus made here.
+    Pretrain(pretrain::Args),
+    /// Perplexity and bits per byte of a checkpoint.
+    Eval(eval::Args),
+    /// Continue a prompt.
+    Generate(generate::Args),
+    /// Show what a shard, a dataset, a checkpoint or a run holds.
+    Inspect(inspect::Args),
+}
+
+/// Parses the arguments, runs the command and maps the outcome to the exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help and version are not errors; clap prints them to stdout itself.
+            let _ = e.print();
+            return ExitCode::from(if e.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let log = logging::init(cli.verbose, cli.quiet);
+    let stop = Arc::new(AtomicBool::new(false));
+    let outcome = catch_signals(&stop).and_then(|()| match cli.command {
+        Command::Prepare(args) => prepare::run(args, &stop),
+        Command::Pretrain(args) => pretrain::run(args, &stop, &log),
+        Command::Eval(args) => eval::run(args, &stop),
+        Command::Generate(args) => generate::run(args, &stop),
+        Command::Inspect(args) => inspect::run(args),
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        // A closed pipe (`chtsl inspect ... | head`) is the reader's choice, not a failure.
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::from(e.exit_code())
+        }
+    }
+}
+
+/// SIGINT and SIGTERM set `stop`; a second one ends the process at once with code 130.
+fn catch_signals(stop: &Arc<AtomicBool>) -> Result<()> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())
+            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
+            .map_err(|e| Error::Config(format!("cannot catch signal {signal}: {e}")))?;
+    }
+    Ok(())
+}
+
+/// Writes a line to stdout; a failure (such as a closed pipe) becomes an error instead of a panic.
+fn say(text: impl std::fmt::Display) -> Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(Error::io("write", "<stdout>"))
+}

@@ -1,0 +1,121 @@
+//! `chtsl prepare`: text files to token shards.
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use crate::cli::say;
+use crate::data::{
+    self, PrepareOptions, Progress, Split, Stage, Summary, TokenizerChoice, Validation,
+};
+use crate::error::{Error, Result};
+
+/// Turn text files into token shards.
+///
+/// Example: chtsl prepare --input c4-train.*.json.gz --tokenizer t5/tokenizer.json --out data/c4
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Text files: .txt (one document each), .jsonl or .json (one a line), also .gz or .zst.
+    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
+    input: Vec<PathBuf>,
+    /// A tokenizer.json.
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "train_tokenizer",
+        conflicts_with = "train_tokenizer"
+    )]
+    tokenizer: Option<PathBuf>,
+    /// Train a byte-level BPE with this many ids on the input.
+    #[arg(long, value_name = "VOCAB")]
+    train_tokenizer: Option<usize>,
+    /// Token that ends a document [default: the first of </s>, <|endoftext|>, <eos> that exists].
+    #[arg(long, value_name = "TOKEN")]
+    eos: Option<String>,
+    /// Folder to write.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Files of the validation split.
+    #[arg(long, num_args = 1.., value_name = "PATH", conflicts_with = "val_fraction")]
+    val_input: Vec<PathBuf>,
+    /// Share of the documents to hold out for validation.
+    #[arg(long, value_name = "F")]
+    val_fraction: Option<f64>,
+    /// JSON field that holds the text.
+    #[arg(long, default_value = "text", value_name = "NAME")]
+    text_field: String,
+    /// Invalid lines that may be skipped in each list of files.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    skip_bad_lines: u64,
+    /// Keep ids below this only (32000 for T5); others become the unknown token.
+    #[arg(long, value_name = "IDS")]
+    model_vocab: Option<usize>,
+}
+
+/// Runs the command.
+pub fn run(args: Args, stop: &AtomicBool) -> Result<()> {
+    let tokenizer = match (args.tokenizer, args.train_tokenizer) {
+        (Some(path), None) => TokenizerChoice::File(path),
+        (None, Some(vocab)) => TokenizerChoice::Train(vocab),
+        _ => return Err(Error::Config("give either --tokenizer or --train-tokenizer".into())),
+    };
+    let validation = match (args.val_input.is_empty(), args.val_fraction) {
+        (true, None) => Validation::None,
+        (true, Some(fraction)) => Validation::Fraction(fraction),
+        (false, _) => Validation::Inputs(args.val_input),
+    };
+    let options = PrepareOptions {
+        eos: args.eos,
+        validation,
+        text_field: args.text_field,
+        skip_bad_lines: args.skip_bad_lines,
+        model_vocab: args.model_vocab,
+        ..PrepareOptions::new(args.input, tokenizer, args.out)
+    };
+    let done = prepare(&options, stop)?;
+    let m = &done.manifest;
+    if done.already_complete {
+        say(format!("{} is complete already", options.out.display()))?;
+    }
+    for (name, split) in [("train", m.split(Split::Train)), ("val", m.split(Split::Val))] {
+        let Some(s) = split else { continue };
+        say(format!(
+            "{name}: {} documents, {} tokens in {} shards",
+            s.documents,
+            s.tokens,
+            s.shards.len()
+        ))?;
+    }
+    say(format!("vocabulary {}, end of document {:?}", m.vocab_size, m.eos_token))?;
+    if !done.already_complete {
+        say(format!("{:.1} s -> {}", done.elapsed.as_secs_f64(), options.out.display()))?;
+    }
+    Ok(())
+}
+
+/// Prepares with a log line every few seconds.
+pub(super) fn prepare(options: &PrepareOptions, stop: &AtomicBool) -> Result<Summary> {
+    let started = Instant::now();
+    let told = std::sync::Mutex::new(Instant::now());
+    let report = |p: &Progress| {
+        let Ok(mut last) = told.lock() else { return };
+        if last.elapsed().as_secs() < 5 {
+            return;
+        }
+        *last = Instant::now();
+        let megabytes = p.bytes as f64 / 1e6;
+        match p.stage {
+            Stage::Hash => tracing::info!("reading inputs: {megabytes:.0} MB"),
+            Stage::TrainTokenizer => tracing::info!(
+                "training the tokenizer: {megabytes:.0} MB, {:.0} s",
+                started.elapsed().as_secs_f64()
+            ),
+            Stage::Encode => tracing::info!(
+                "encoding: {} documents, {megabytes:.0} MB of text, {} tokens",
+                p.documents,
+                p.tokens
+            ),
+        }
+    };
+    data::prepare(options, stop, &report)
+}

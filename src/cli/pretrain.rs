@@ -1,0 +1,281 @@
+//! `chtsl pretrain`.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use toml::Table;
+
+use crate::backend::Cpu;
+use crate::checkpoint::{self, Checkpoint};
+use crate::cli::demo::Demo;
+use crate::cli::device::DeviceArgs;
+use crate::cli::logging::Log;
+use crate::cli::{dry_run, say};
+use crate::config::{Config, layers};
+use crate::data::{Dataset, DatasetOptions, Split};
+use crate::error::{Error, Result};
+use crate::train::{RunOptions, RunSummary, Trainer, changes_on_resume};
+
+/// Preset that runs when nothing is asked for.
+const DEFAULT_PRESET: &str = "tiny";
+
+/// Pre-train a model; with no argument, a tiny CHTsL model on a small corpus made here.
+///
+/// Example: chtsl pretrain --preset 60m --data data/c4 --set method.total_sparsity=0.9
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Model size: tiny, 9m, 60m, 130m, 350m or 1b.
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
+    /// TOML file with the sections model, method, topology, train and data.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder made by `chtsl prepare` (or one with llm.c shards) [default: a corpus made here].
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Run folder [default: runs/PRESET-METHOD-seedN].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Continue: "auto" takes the newest whole checkpoint of the run folder (none: starts), a path
+    /// names a checkpoint or a run.
+    #[arg(long, value_name = "auto|PATH")]
+    resume: Option<String>,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Set one configuration key, for example train.lr=1e-3; repeatable.
+    #[arg(long, value_name = "KEY.PATH=VALUE")]
+    set: Vec<String>,
+    /// Let a resumed run change this key, for example train.steps; repeatable.
+    #[arg(long, value_name = "KEY")]
+    allow_change: Vec<String>,
+    /// Print parameters, densities, bytes and FLOPs, and stop.
+    #[arg(long)]
+    dry_run: bool,
+    /// Repeat the first batch for ever, to see whether the model can learn at all.
+    #[arg(long)]
+    overfit_batch: bool,
+}
+
+/// Runs the command.
+pub fn run(args: Args, stop: &AtomicBool, log: &Log) -> Result<()> {
+    let out = run_folder(&args)?;
+    let checkpoint = find_checkpoint(&args, &out)?;
+    let config = configuration(&args, checkpoint.as_ref())?;
+    if args.dry_run {
+        return dry_run::print(&config);
+    }
+    let backend = args.device.cpu(config.train.precision)?;
+    std::fs::create_dir_all(&out).map_err(Error::io("create", &out))?;
+    let _lock = lock(&out)?;
+    if checkpoint.is_none() && args.resume.is_none() && !checkpoint::list(&out)?.is_empty() {
+        return Err(Error::Config(format!(
+            "{} holds a run already: continue it with --resume auto or give another --out",
+            out.display()
+        )));
+    }
+    probe(&out)?;
+    checkpoint::save::remove_stale_staging(&out)?;
+    log.to_file(&out)?;
+    let demo = match &args.data {
+        Some(_) => None,
+        None => Some(Demo::make(&out, &config, stop)?),
+    };
+    let folder = match (&args.data, &demo) {
+        (Some(dir), _) => dir.clone(),
+        (None, Some(demo)) => demo.data(),
+        (None, None) => unreachable!("one of both is there"),
+    };
+    let summary = train(&args, &backend, &config, &out, &folder, checkpoint, stop)?;
+    report(&summary, &config, &out)?;
+    match demo {
+        Some(demo) => demo.report(&backend, &out, &config, &summary, stop),
+        None => Ok(()),
+    }
+}
+
+fn train(
+    args: &Args,
+    backend: &Cpu,
+    config: &Config,
+    out: &Path,
+    folder: &Path,
+    checkpoint: Option<Checkpoint>,
+    stop: &AtomicBool,
+) -> Result<RunSummary> {
+    let options = DatasetOptions::from_config(config);
+    let paths = [folder.to_path_buf()];
+    let data = Dataset::open(&paths, Split::Train, &options)?;
+    let validation = match data.manifest() {
+        Some(m) if m.split(Split::Val).is_none() => None,
+        Some(_) => Some(Dataset::open(&paths, Split::Val, &options)?),
+        None => Dataset::open(&paths, Split::Val, &options).ok(),
+    };
+    if validation.is_none() {
+        tracing::warn!("{} has no validation split: nothing is evaluated", folder.display());
+    }
+    let tokenizer = data.tokenizer()?;
+    let run = RunOptions {
+        out: Some(out.to_path_buf()),
+        overfit_batch: args.overfit_batch,
+        tokenizer_hash: tokenizer.as_ref().map(|t| t.hash()),
+        tokenizer: tokenizer.as_ref().map(|t| t.json().to_vec()),
+        ..RunOptions::new(stop)
+    };
+    tracing::info!(
+        "{}  ({})",
+        dry_run::headline(config)?,
+        crate::backend::Backend::describe(backend)
+    );
+    tracing::info!(
+        "{} training tokens in {}, {} rows of {}; run folder {}",
+        data.tokens(),
+        folder.display(),
+        data.rows(),
+        config.model.seq_len,
+        out.display()
+    );
+    let text = toml::to_string(config).expect("plain data");
+    checkpoint::write_atomic(&out.join("config.toml"), text.as_bytes())?;
+    let validation = validation.as_ref();
+    let mut trainer = match &checkpoint {
+        Some(c) => {
+            tracing::info!("resuming {} after step {}", c.path.display(), c.state.step);
+            Trainer::resume(backend, config, c, &data, validation, run)?
+        }
+        None => Trainer::new(backend, config, &data, validation, run)?,
+    };
+    trainer.run()
+}
+
+/// The configuration: layers of presets, file and settings, or the checkpoint's own with settings.
+fn configuration(args: &Args, checkpoint: Option<&Checkpoint>) -> Result<Config> {
+    let asked = args.preset.is_some() || args.config.is_some();
+    let Some(c) = checkpoint else {
+        let preset = args.preset.as_deref();
+        let preset = if asked { preset } else { Some(DEFAULT_PRESET) };
+        return layers::resolve(preset, args.config.as_deref(), &args.set);
+    };
+    let config = if asked {
+        layers::resolve(args.preset.as_deref(), args.config.as_deref(), &args.set)?
+    } else {
+        let table = Table::try_from(&c.config).expect("plain data");
+        let sets = args.set.iter().map(|s| layers::parse_set(s)).collect::<Result<Vec<_>>>()?;
+        let config = layers::parse(layers::overlay(table, &sets))?;
+        config.validate()?;
+        config
+    };
+    for change in changes_on_resume(&c.config, &config, &args.allow_change)? {
+        tracing::info!("changed at this resume: {change}");
+    }
+    Ok(config)
+}
+
+/// The run folder: `--out`, the run of the checkpoint to resume, or a name made from the settings.
+fn run_folder(args: &Args) -> Result<PathBuf> {
+    if let Some(out) = &args.out {
+        return Ok(out.clone());
+    }
+    if let Some(path) = args.resume.as_deref().filter(|r| *r != "auto") {
+        let path = Path::new(path);
+        // runs/x/checkpoints/step-N -> runs/x
+        let inside = path.parent().filter(|p| p.ends_with("checkpoints")).and_then(Path::parent);
+        return Ok(inside.unwrap_or(path).to_path_buf());
+    }
+    let asked = args.preset.is_some() || args.config.is_some();
+    let preset = args.preset.as_deref().or((!asked).then_some(DEFAULT_PRESET));
+    let config = layers::resolve(preset, args.config.as_deref(), &args.set)?;
+    let stem = args.config.as_deref().and_then(Path::file_stem);
+    let size = preset.map(str::to_string).or(stem.map(|s| s.to_string_lossy().into_owned()));
+    let name = format!(
+        "{}-{}-seed{}",
+        size.unwrap_or_else(|| "run".into()),
+        config.method.name,
+        config.train.seed
+    );
+    let base = Path::new("runs").join(&name);
+    if args.resume.is_some() || args.dry_run {
+        return Ok(base);
+    }
+    // A new run never continues an old one by accident: the next free number.
+    let free = |p: &Path| checkpoint::list(p).map(|l| l.is_empty());
+    let mut candidate = base.clone();
+    for n in 2.. {
+        if free(&candidate)? {
+            break;
+        }
+        candidate = Path::new("runs").join(format!("{name}-{n}"));
+    }
+    Ok(candidate)
+}
+
+fn find_checkpoint(args: &Args, out: &Path) -> Result<Option<Checkpoint>> {
+    match args.resume.as_deref() {
+        None => Ok(None),
+        Some("auto") => checkpoint::latest(out),
+        Some(path) => checkpoint::find(Path::new(path)).map(Some),
+    }
+}
+
+/// Takes the run folder for this process; the system lets go of it however the process ends.
+fn lock(out: &Path) -> Result<std::fs::File> {
+    let path = out.join(".lock");
+    let mut file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(&path)
+        .map_err(Error::io("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => {
+            use std::io::Write;
+            let pid = std::process::id().to_string();
+            file.set_len(0)
+                .and_then(|()| file.write_all(pid.as_bytes()))
+                .map_err(Error::io("write", &path))?;
+            Ok(file)
+        }
+        Err(std::fs::TryLockError::WouldBlock) => {
+            let pid = std::fs::read_to_string(&path).unwrap_or_default();
+            Err(Error::Config(format!(
+                "{} is in use by process {}; wait for it or give another --out",
+                out.display(),
+                pid.trim()
+            )))
+        }
+        Err(std::fs::TryLockError::Error(e)) => Err(Error::io("lock", &path)(e)),
+    }
+}
+
+/// Writes, syncs, renames and removes a byte: a folder that cannot take a checkpoint is noticed
+/// before the first step.
+fn probe(out: &Path) -> Result<()> {
+    let path = out.join(".probe");
+    checkpoint::write_atomic(&path, b"1")?;
+    std::fs::remove_file(&path).map_err(Error::io("remove", &path))
+}
+
+fn report(s: &RunSummary, config: &Config, out: &Path) -> Result<()> {
+    say(format!(
+        "{} steps, {} target tokens in {:.0} s; {} parameters ({:.3} of the dense model's {})",
+        s.steps,
+        s.tokens,
+        s.elapsed.as_secs_f64(),
+        s.parameters,
+        s.parameters as f64 / s.dense_parameters as f64,
+        s.dense_parameters
+    ))?;
+    if let Some(e) = &s.evaluation {
+        let bits = e.bits_per_byte().map_or(String::new(), |b| format!(", {b:.4} bits per byte"));
+        say(format!(
+            "validation perplexity {:.3}{bits} over {} tokens (ppl_galore_compat {:.3}, {} \
+             batches of {})",
+            e.ppl(),
+            e.tokens,
+            e.ppl_galore_compat(),
+            e.batches,
+            config.train.micro_batch
+        ))?;
+    }
+    say(format!("run folder: {}", out.display()))
+}

@@ -1,0 +1,126 @@
+//! `metrics.jsonl`: one JSON object per row, append-only, the truth about a run.
+//!
+//! | kind | fields |
+//! |---|---|
+//! | `train` | `step` (updates done), `tokens` (targets seen), `loss` (task cross-entropy, nats, mean over targets), `loss_align` (unweighted alignment sum over layers), `lr`, `grad_norm` (before clipping; null when an event replaced the update), `ocr`, `rms_s`, `rms_l` (by "layer.projection"), `time` |
+//! | `eval` | `step`, `ppl` (token-weighted), `ppl_galore_compat` (exp of Σ batch means / (batches + 1)), `bits_per_byte` (null without a tokenizer), `loss`, `tokens`, `batches`, `precision`, `time` |
+//! | `topology` | `step`, `layer`, `nnz`, `removed`, `regrown`, `returned` (of the removed, grown again at once), `itop` (share of positions ever active), `kept16` (columns that 16-row panels keep), `zeta`, `temperature` |
+//! | `note` | `step`, `text`: resumes and warnings; not part of a comparison of runs |
+//!
+//! Wall-clock values sit in `time` alone, so rows without `time` and `note` compare bit for bit.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+
+/// File name of the metrics.
+pub const FILE: &str = "metrics.jsonl";
+/// Rows that a resumed run has overtaken.
+pub const SUPERSEDED: &str = "metrics.superseded.jsonl";
+
+/// Appends rows.
+pub struct Metrics {
+    path: PathBuf,
+    file: File,
+    /// Rows that could not be written; reported once and at the end.
+    lost: u64,
+    first_error: Option<Error>,
+}
+
+impl Metrics {
+    /// Opens `dir/metrics.jsonl` for a run that continues after `step` finished updates: complete
+    /// rows beyond it move to `metrics.superseded.jsonl`, a torn last line is dropped.
+    pub fn open(dir: &Path, step: u64) -> Result<Self> {
+        let path = dir.join(FILE);
+        if path.exists() {
+            let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+            let (mut kept, mut overtaken) = (String::new(), String::new());
+            for line in text.split_inclusive('\n') {
+                let row = serde_json::from_str::<Value>(line).ok();
+                let Some(at) = row.as_ref().and_then(|r| r["step"].as_u64()) else { continue };
+                let to = if at <= step { &mut kept } else { &mut overtaken };
+                to.push_str(line.trim_end());
+                to.push('\n');
+            }
+            if kept.len() != text.len() {
+                if !overtaken.is_empty() {
+                    let side = dir.join(SUPERSEDED);
+                    let mut file = OpenOptions::new()
+                        .create(true)
+                        .append(true)
+                        .open(&side)
+                        .map_err(Error::io("open", &side))?;
+                    file.write_all(overtaken.as_bytes()).map_err(Error::io("write", &side))?;
+                    file.sync_all().map_err(Error::io("sync", &side))?;
+                }
+                crate::checkpoint::write_atomic(&path, kept.as_bytes())?;
+            }
+        }
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(Error::io("open", &path))?;
+        Ok(Metrics { path, file, lost: 0, first_error: None })
+    }
+
+    /// Appends one row in a single write. A failure is remembered and warned of once: training goes
+    /// on, and [`Metrics::finish`] reports it.
+    pub fn row(&mut self, row: Map<String, Value>) {
+        let mut line = Value::Object(row).to_string();
+        line.push('\n');
+        if let Err(e) = self.file.write_all(line.as_bytes()) {
+            self.lost += 1;
+            if self.first_error.is_none() {
+                let error = Error::io("write", &self.path)(e);
+                tracing::warn!("{error}; the run goes on without this row");
+                self.first_error = Some(error);
+            }
+        }
+    }
+
+    /// A row of kind `note`.
+    pub fn note(&mut self, step: u64, text: &str) {
+        let mut row = start("note", step);
+        row.insert("text".into(), text.into());
+        self.row(row);
+    }
+
+    /// Makes the rows so far durable.
+    pub fn sync(&mut self) {
+        if let Err(e) = self.file.sync_data()
+            && self.first_error.is_none()
+        {
+            self.first_error = Some(Error::io("sync", &self.path)(e));
+        }
+    }
+
+    /// The first write error, if there was any.
+    pub fn finish(mut self) -> Result<()> {
+        self.sync();
+        match self.first_error {
+            None => Ok(()),
+            Some(e) => {
+                tracing::warn!("{} metrics rows were lost", self.lost);
+                Err(e)
+            }
+        }
+    }
+}
+
+/// A row with its kind and step.
+pub fn start(kind: &str, step: u64) -> Map<String, Value> {
+    let mut row = Map::new();
+    row.insert("kind".into(), kind.into());
+    row.insert("step".into(), step.into());
+    row
+}
+
+/// A number, or null where JSON has none (infinities, NaN).
+pub fn number(x: f64) -> Value {
+    serde_json::Number::from_f64(x).map_or(Value::Null, Value::Number)
+}
