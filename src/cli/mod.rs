@@ -19,10 +19,13 @@ use clap::{Parser, Subcommand};
 
 use crate::error::{Error, Result};
 
+/// Version and kind of build.
+const LONG_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CHTSL_BUILD"), ")");
+
 /// Pre-trains sparse language models: every linear layer is O = S + L, S with CSR weights whose
 /// links evolve, L = B·SiLU(A·x) of low rank.
 #[derive(Parser)]
-#[command(name = "chtsl", version, about, propagate_version = true)]
+#[command(name = "chtsl", version, long_version = LONG_VERSION, about, propagate_version = true)]
 struct Cli {
     /// Show debug messages (-v) or everything (-vv).
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]

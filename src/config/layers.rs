@@ -108,17 +108,30 @@ fn one_line(text: &str) -> String {
 
 /// Merges preset, file and `--set` layers over recipe and method defaults, and checks the result.
 pub fn resolve(preset: Option<&str>, file: Option<&Path>, sets: &[String]) -> Result<Config> {
+    let mut base = match preset {
+        Some(name) => lookup(&builtin(PRESETS), "preset", name)?,
+        None => Table::new(),
+    };
     let mut user = Table::new();
-    if let Some(name) = preset {
-        merge(&mut user, &lookup(&builtin(PRESETS), "preset", name)?);
-    }
     if let Some(path) = file {
         merge(&mut user, &read_file(path)?);
     }
     for set in sets {
         merge(&mut user, &parse_set(set)?);
     }
-    resolve_table(user)
+    // Any two of the budget's three keys determine the third: two of the user's own replace the
+    // preset's.
+    let budget = ["total_sparsity", "connectivity_sparsity", "rank"];
+    let given = budget.iter().filter(|k| user.get("method").and_then(|m| m.get(**k)).is_some());
+    if given.count() >= 2
+        && let Some(Value::Table(method)) = base.get_mut("method")
+    {
+        budget.iter().for_each(|k| {
+            method.remove(*k);
+        });
+    }
+    merge(&mut base, &user);
+    resolve_table(base)
 }
 
 /// The same from one table of user keys.

@@ -51,8 +51,7 @@ impl Case {
         let alignment = self.alignment.as_ref();
         let options = ForwardOptions { alignment, stats: true, ..Default::default() };
         let (backend, acts) = (&self.backend, &mut self.acts);
-        let stats =
-            self.model.forward(backend, &self.batch.ids, &batch, options, acts).unwrap();
+        let stats = self.model.forward(backend, &self.batch.ids, &batch, options, acts).unwrap();
         let sum = self.model.loss(backend, &batch, acts).unwrap();
         let align: f64 = stats.iter().flatten().map(|s| s.align).sum();
         sum.loss / batch.target_divisor + alignment.map_or(0.0, |a| a.lambda) * align
@@ -63,9 +62,7 @@ impl Case {
         self.model.zero_gradients(&self.backend).unwrap();
         let (batch, aligned) = (micro(&self.batch), self.alignment.is_some());
         let (backend, acts) = (&self.backend, &mut self.acts);
-        self.model
-            .loss_and_backward(backend, &self.batch.ids, &batch, aligned, acts)
-            .unwrap();
+        self.model.loss_and_backward(backend, &self.batch.ids, &batch, aligned, acts).unwrap();
         let mut out = Vec::new();
         let b = &self.backend;
         self.model
@@ -124,7 +121,10 @@ fn check(name: &str, c: &Config) {
         let numeric = (4.0 * difference(h) - difference(2.0 * h)) / 3.0;
         let rounding = 8.0 * 2e-6 / f64::from(h);
         let tolerance = 2e-3 * norm + rounding;
-        assert!((numeric - slope).abs() < tolerance, "{name} {param}: {numeric} {slope} ±{tolerance}");
+        assert!(
+            (numeric - slope).abs() < tolerance,
+            "{name} {param}: {numeric} {slope} ±{tolerance}"
+        );
     }
 }
 
@@ -145,7 +145,10 @@ fn every_parameter_of_every_composition() {
     }
     check("qk", &config(&["method.align_layers=qk", "method.lambda_align=3"]));
     check("act", &config(&["method.name=act"]));
-    check("naive", &config(&["method.name=naive", "method.low_rank_scale=2", "model.init_std=0.06"]));
+    check(
+        "naive",
+        &config(&["method.name=naive", "method.low_rank_scale=2", "model.init_std=0.06"]),
+    );
     check("chts", &config(&["method.name=chts", "data.document_mask=true"]));
     check("cola", &config(&["method.name=cola"]));
     check("dense", &config(&["method.name=dense"]));

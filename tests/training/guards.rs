@@ -66,11 +66,11 @@ fn a_non_finite_gradient_stops_before_the_update() {
 
 #[test]
 fn skipping_counts_and_gives_up() {
-    let c = config(&["train.on_nonfinite=skip", "train.max_skips=3", "train.checkpoint_interval=0"]);
+    let c =
+        config(&["train.on_nonfinite=skip", "train.max_skips=3", "train.checkpoint_interval=0"]);
     let backend = backend(2);
     let data = dataset(&c, 721, 1);
-    let mut trainer =
-        Trainer::new(&backend, &c, &data, None, RunOptions::new(never())).unwrap();
+    let mut trainer = Trainer::new(&backend, &c, &data, None, RunOptions::new(never())).unwrap();
     let poison = vec![f32::NAN; c.model.hidden];
     backend.write(&mut trainer.model.norm.values, &poison).unwrap();
     let e = trainer.run().unwrap_err();

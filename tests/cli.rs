@@ -1,0 +1,348 @@
+//! The program from outside: the whole path on a tiny corpus, signals and kills, and bad input, which
+//! ends in one sentence and the documented exit code.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+fn chtsl() -> Command {
+    let mut c = Command::new(env!("CARGO_BIN_EXE_chtsl"));
+    c.env_remove("CHTSL_SIMD").stdin(Stdio::null());
+    c
+}
+
+fn run(args: &[&str]) -> Output {
+    chtsl().args(args).output().unwrap()
+}
+
+fn text(out: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
+}
+
+fn ok(args: &[&str]) -> String {
+    let out = run(args);
+    assert!(out.status.success(), "{args:?}: {}", text(&out));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+fn path(p: &Path) -> &str {
+    p.to_str().unwrap()
+}
+
+fn tiny_corpus() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets/tiny.jsonl")
+}
+
+/// A dataset folder from the corpus in the repository.
+fn prepare(dir: &Path) -> PathBuf {
+    let data = dir.join("data");
+    let input = tiny_corpus();
+    ok(&[
+        "prepare",
+        "--input",
+        path(&input),
+        "--train-tokenizer",
+        "300",
+        "--val-fraction",
+        "0.3",
+        "--out",
+        path(&data),
+    ]);
+    data
+}
+
+const SMALL: [&str; 26] = [
+    "--set",
+    "model.hidden=32",
+    "--set",
+    "model.intermediate=48",
+    "--set",
+    "model.layers=2",
+    "--set",
+    "model.heads=2",
+    "--set",
+    "model.vocab=300",
+    "--set",
+    "model.seq_len=16",
+    "--set",
+    "train.batch=4",
+    "--set",
+    "train.micro_batch=2",
+    "--set",
+    "train.warmup=3",
+    "--set",
+    "method.connectivity_sparsity=0.7",
+    "--set",
+    "method.rank=2",
+    "--set",
+    "topology.update_interval=4",
+    "--set",
+    "train.log_interval=1",
+];
+
+fn pretrain(data: &Path, out: &Path, extra: &[&str]) -> Command {
+    let mut c = chtsl();
+    c.args(["pretrain", "--data", path(data), "--out", path(out)]).args(SMALL).args(extra);
+    c
+}
+
+/// Rows without notes and wall-clock values.
+fn rows(dir: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
+    text.lines()
+        .map(|l| serde_json::from_str::<Value>(l).unwrap())
+        .filter(|r| r["kind"] != "note")
+        .map(|mut r| {
+            r.as_object_mut().unwrap().remove("time");
+            r
+        })
+        .collect()
+}
+
+fn newest(dir: &Path) -> PathBuf {
+    let mut list: Vec<_> = std::fs::read_dir(dir.join("checkpoints"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.file_name().unwrap().to_str().unwrap().starts_with("step-"))
+        .collect();
+    list.sort();
+    list.pop().unwrap()
+}
+
+fn assert_same_run(a: &Path, b: &Path) {
+    assert_eq!(rows(a), rows(b));
+    for file in ["model.safetensors", "optim.safetensors", "state.json"] {
+        let (x, y) = (newest(a).join(file), newest(b).join(file));
+        assert!(std::fs::read(x).unwrap() == std::fs::read(y).unwrap(), "{file} differs");
+    }
+}
+
+#[test]
+fn from_text_to_generated_text() {
+    let tmp = tempfile::tempdir().unwrap();
+    let data = prepare(tmp.path());
+    let out = tmp.path().join("run");
+    let done = pretrain(&data, &out, &["--set", "train.steps=12"]).output().unwrap();
+    assert!(done.status.success(), "{}", text(&done));
+    assert!(text(&done).contains("validation perplexity"), "{}", text(&done));
+    for file in ["config.toml", "metrics.jsonl", "log.txt", "checkpoints/step-00000012"] {
+        assert!(out.join(file).exists(), "{file}");
+    }
+    let kinds: Vec<String> =
+        rows(&out).iter().map(|r| r["kind"].as_str().unwrap().to_string()).collect();
+    assert_eq!(kinds.iter().filter(|k| *k == "train").count(), 12);
+    assert_eq!(kinds.iter().filter(|k| *k == "topology").count(), 2 * 14, "events at 4 and 8");
+    let row = &rows(&out)[0];
+    for key in ["tokens", "loss", "loss_align", "lr", "grad_norm", "ocr", "rms_s", "rms_l"] {
+        assert!(!row[key].is_null(), "{key} in {row}");
+    }
+    assert!(row["ocr"]["1.down_proj"].is_f64());
+
+    let json = ok(&["eval", "--checkpoint", path(&out), "--data", path(&data), "--json"]);
+    let e: Value = serde_json::from_str(&json).unwrap();
+    let last = rows(&out).into_iter().rfind(|r| r["kind"] == "eval").unwrap();
+    assert_eq!(e["ppl"], last["ppl"], "eval repeats the run's own evaluation");
+    assert!(e["bits_per_byte"].as_f64().unwrap() > 0.5);
+    let padded = ok(&[
+        "eval",
+        "--checkpoint",
+        path(&out),
+        "--data",
+        path(&data),
+        "--set",
+        "data.layout=doc_pad",
+    ]);
+    assert!(padded.contains("perplexity"));
+
+    let at = |seed: &str| {
+        ok(&["generate", "--checkpoint", path(&out), "--prompt", "The", "--seed", seed])
+    };
+    assert_eq!(at("5"), at("5"));
+    assert!(at("5").starts_with("The"));
+    let inspected = ok(&["inspect", path(&out), "--json"]);
+    let v: Value = serde_json::from_str(&inspected).unwrap();
+    assert_eq!(v["step"], 12);
+    assert_eq!(v["layers"].as_array().unwrap().len(), 14);
+    assert_eq!(v["layers"][0]["links"], 307, "round(0.3 * 32 * 32)");
+    assert!(ok(&["inspect", path(&data)]).contains("vocabulary: 300"));
+    assert!(ok(&["inspect", path(&data.join("train-00000.bin"))]).contains("tokens"));
+
+    // The folder is taken: not overwritten, but continued on request.
+    let again = pretrain(&data, &out, &["--set", "train.steps=12"]).output().unwrap();
+    assert_eq!(again.status.code(), Some(2), "{}", text(&again));
+    assert!(text(&again).contains("--resume auto"), "{}", text(&again));
+    let more = ["--resume", "auto", "--set", "train.steps=16", "--allow-change", "train.steps"];
+    let more = pretrain(&data, &out, &more).output().unwrap();
+    assert!(more.status.success(), "{}", text(&more));
+    assert_eq!(rows(&out).iter().filter(|r| r["kind"] == "train").count(), 16);
+}
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..3000 {
+        if done() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("{what} never happened");
+}
+
+fn spawn(mut c: Command) -> Child {
+    c.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn lines(out: &Path) -> usize {
+    std::fs::read_to_string(out.join("metrics.jsonl")).map_or(0, |t| t.lines().count())
+}
+
+#[test]
+fn a_signal_saves_the_last_finished_update_and_kill_9_loses_at_most_an_interval() {
+    let tmp = tempfile::tempdir().unwrap();
+    let data = prepare(tmp.path());
+    let steps = ["--set", "train.steps=120", "--set", "train.checkpoint_interval=5"];
+    let whole = tmp.path().join("whole");
+    let done = pretrain(&data, &whole, &steps).output().unwrap();
+    assert!(done.status.success(), "{}", text(&done));
+    let resume = [&steps[..], &["--resume", "auto"]].concat();
+
+    let out = tmp.path().join("signalled");
+    let mut child = spawn(pretrain(&data, &out, &steps));
+    wait_until("the tenth row", || lines(&out) > 10);
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let status = child.wait().unwrap();
+    assert!(matches!(status.code(), Some(75) | Some(0)), "{status}");
+    assert!(pretrain(&data, &out, &resume).output().unwrap().status.success());
+    assert_same_run(&whole, &out);
+
+    let out = tmp.path().join("killed");
+    for cycle in 0..8 {
+        let before = lines(&out);
+        let mut child = spawn(pretrain(&data, &out, &resume));
+        wait_until("progress", || {
+            lines(&out) > before + 3 + 2 * cycle || child.try_wait().unwrap().is_some()
+        });
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+    let last = pretrain(&data, &out, &resume).output().unwrap();
+    assert!(last.status.success(), "{}", text(&last));
+    assert_same_run(&whole, &out);
+    let left: Vec<_> = std::fs::read_dir(out.join("checkpoints")).unwrap().collect();
+    assert_eq!(left.len(), 2, "keep_checkpoints folders and no staging: {left:?}");
+}
+
+#[test]
+fn two_processes_cannot_share_a_run_folder() {
+    let tmp = tempfile::tempdir().unwrap();
+    let data = prepare(tmp.path());
+    let out = tmp.path().join("run");
+    let mut child = spawn(pretrain(&data, &out, &["--set", "train.steps=100000"]));
+    wait_until("the first row", || lines(&out) > 0);
+    let second = pretrain(&data, &out, &["--resume", "auto"]).output().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(second.status.code(), Some(2), "{}", text(&second));
+    assert!(text(&second).contains(&child.id().to_string()), "{}", text(&second));
+}
+
+/// Runs and expects `code`, one line that contains all of `words`, and no panic.
+fn refused(args: &[&str], code: i32, words: &[&str]) {
+    let out = run(args);
+    let stderr = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(code), "{args:?}: {stderr}");
+    assert!(!stderr.contains("panicked"), "{args:?}: {stderr}");
+    let error: Vec<&str> = stderr.lines().filter(|l| l.starts_with("error:")).collect();
+    assert_eq!(error.len(), 1, "{args:?}: one sentence, got {stderr}");
+    for word in words {
+        assert!(error[0].contains(word), "{args:?}: {word:?} missing in {}", error[0]);
+    }
+}
+
+#[test]
+fn bad_input_is_one_sentence_with_the_documented_code() {
+    let tmp = tempfile::tempdir().unwrap();
+    let data = prepare(tmp.path());
+    let out = tmp.path().join("run");
+    let (d, o) = (path(&data), path(&out));
+    let small = |extra: &[&'static str]| -> Vec<String> {
+        ["pretrain", "--data", d, "--out", o]
+            .iter()
+            .chain(&SMALL)
+            .chain(extra)
+            .map(|s| s.to_string())
+            .collect()
+    };
+    let train = |extra: &[&'static str], code, words: &[&str]| {
+        let args = small(extra);
+        refused(&args.iter().map(String::as_str).collect::<Vec<_>>(), code, words);
+    };
+    // Usage and configuration: 2.
+    train(&["--set", "train.wramup=3"], 2, &["train.wramup", "did you mean \"warmup\""]);
+    train(&["--set", "train.lr"], 2, &["key.path=value"]);
+    train(&["--set", "model.heads=5"], 2, &["model.heads", "model.hidden"]);
+    train(&["--set", "train.micro_batch=3"], 2, &["train.micro_batch", "train.batch"]);
+    train(&["--set", "method.total_sparsity=0.1"], 2, &["total_sparsity", "rank"]);
+    train(&["--set", "method.name=chtls"], 2, &["did you mean"]);
+    train(&["--set", "train.precision=bf16_master"], 2, &["bf16_master", "bf16_pure"]);
+    refused(&["pretrain", "--preset", "61m"], 2, &["60m"]);
+    refused(&["pretrain", "--config", "/nonexistent.toml"], 7, &["/nonexistent.toml"]);
+    let broken = tmp.path().join("broken.toml");
+    std::fs::write(&broken, "[train\nlr = 3").unwrap();
+    refused(&["pretrain", "--config", path(&broken)], 2, &["broken.toml"]);
+    // Data: 3.
+    refused(&["pretrain", "--data", "/nonexistent", "--out", o], 3, &["/nonexistent"]);
+    train(&["--set", "model.vocab=200"], 3, &["train-00000.bin"]);
+    train(&["--set", "model.seq_len=100000"], 3, &["model.seq_len"]);
+    let empty = tmp.path().join("empty.jsonl");
+    std::fs::write(&empty, "").unwrap();
+    let new = tmp.path().join("new");
+    let prep = |input: &Path| -> Vec<String> {
+        ["prepare", "--input", path(input), "--train-tokenizer", "300", "--out", path(&new)]
+            .map(str::to_string)
+            .to_vec()
+    };
+    let args = prep(&empty);
+    refused(&args.iter().map(String::as_str).collect::<Vec<_>>(), 3, &["empty.jsonl"]);
+    let args = prep(Path::new("/nonexistent.txt"));
+    let missing = run(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(matches!(missing.status.code(), Some(3 | 7)), "{}", text(&missing));
+    let shard = data.join("train-00000.bin");
+    let good = std::fs::read(&shard).unwrap();
+    std::fs::write(&shard, &good[..good.len() - 5]).unwrap();
+    train(&[], 3, &["train-00000.bin"]);
+    std::fs::write(&shard, &good).unwrap();
+    let manifest = data.join("dataset.json");
+    let text = std::fs::read(&manifest).unwrap();
+    std::fs::write(&manifest, &text[..text.len() / 2]).unwrap();
+    train(&[], 3, &["dataset.json"]);
+    std::fs::write(&manifest, &text).unwrap();
+    // Checkpoints: 4.
+    refused(&["eval", "--checkpoint", "/nonexistent", "--data", d], 4, &["/nonexistent"]);
+    refused(&["generate", "--checkpoint", d, "--prompt", "x"], 4, &["manifest.json"]);
+    train(&["--resume", "/nonexistent"], 4, &["/nonexistent"]);
+    // Device: 8.
+    train(&["--device", "cuda"], 8, &["cuda"]);
+    assert!(!out.join("checkpoints").exists(), "nothing was trained");
+}
+
+#[test]
+fn dry_run_and_help_print_and_write_nothing() {
+    let tmp = tempfile::tempdir().unwrap();
+    let out = chtsl()
+        .current_dir(tmp.path())
+        .args(["pretrain", "--preset", "60m", "--dry-run"])
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", text(&out));
+    // Links round(0.05·out·in) of 56 matrices and rank 16: the preprint's 60M at total sparsity 0.9.
+    assert!(text(&out).contains("rank 16"), "{}", text(&out));
+    assert!(text(&out).contains("total sparsity 0.9006"), "{}", text(&out));
+    assert_eq!(std::fs::read_dir(tmp.path()).unwrap().count(), 0);
+    for args in [&["--help"][..], &["pretrain", "--help"], &["prepare", "-h"], &["--version"]] {
+        ok(args);
+    }
+    assert_eq!(run(&["pretrian"]).status.code(), Some(2));
+}
