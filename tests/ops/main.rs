@@ -1,0 +1,11 @@
+//! Every operation of the backends against plain f64 loops, on every backend present: values,
+//! gradients, refused extents, and what holds across operations.
+
+mod adam;
+mod attention;
+mod elementwise;
+mod embedding;
+mod rope;
+mod spmm;
+#[path = "../support/mod.rs"]
+mod support;
