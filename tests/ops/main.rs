@@ -5,6 +5,7 @@ mod adam;
 mod attention;
 mod elementwise;
 mod embedding;
+mod gemm;
 mod rope;
 mod spmm;
 #[path = "../support/mod.rs"]
