@@ -7,6 +7,7 @@ mod elementwise;
 mod embedding;
 mod gemm;
 mod rope;
+mod sddmm;
 mod spmm;
 #[path = "../support/mod.rs"]
 mod support;
