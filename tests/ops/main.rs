@@ -6,6 +6,7 @@ mod attention;
 mod elementwise;
 mod embedding;
 mod gemm;
+mod rmsnorm;
 mod rope;
 mod sddmm;
 mod spmm;
