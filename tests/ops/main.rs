@@ -2,10 +2,12 @@
 //! gradients, refused extents, and what holds across operations.
 
 mod adam;
+mod alignment;
 mod attention;
 mod elementwise;
 mod embedding;
 mod gemm;
+mod low_rank;
 mod rmsnorm;
 mod rope;
 mod sddmm;
