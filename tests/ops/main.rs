@@ -8,6 +8,7 @@ mod cross_entropy;
 mod elementwise;
 mod embedding;
 mod gemm;
+mod invariance;
 mod low_rank;
 mod rmsnorm;
 mod rope;
