@@ -16,6 +16,9 @@ const CHUNK_TILES: usize = 8;
 fn check(op: &'static str, w: &Floats, x: &Act, targets: &[u32]) -> Result<usize> {
     let vocab = w.len() / x.features().max(1);
     check_len(op, "weights", vocab * x.features(), w.len())?;
+    if vocab == 0 {
+        return Err(Error::shape(op, "a head of at least one token", 0));
+    }
     check_len(op, "targets", x.tokens(), targets.len())?;
     let bad = targets.iter().find(|&&t| t != NO_TARGET && t as usize >= vocab);
     if let Some(t) = bad {

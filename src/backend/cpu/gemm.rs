@@ -114,6 +114,7 @@ pub(super) fn backward_weight(cpu: &Cpu, dy: &Act, x: &Act, dw: &mut Floats) -> 
             .for_each(|(i, xt)| transpose_tile(x.tile(i), cols, xt));
         accumulate_weight_gradient(cpu, dy.data(), rows, cols, xt, dw);
     });
+    elementwise::round_slice(cpu, dw);
     Ok(())
 }
 

@@ -164,13 +164,14 @@ pub(super) fn backward(
     let count = chunks(tiles);
     let round16 = |n: usize| n.next_multiple_of(16);
     let (len_v, len_a, len_b) = (round16(nnz), round16(rank * w.cols), round16(rank * w.rows));
-    let stride = len_v + len_a + len_b;
+    // At least one line: without links there is no gradient, but dx is still written.
+    let stride = (len_v + len_a + len_b).max(16);
     let mut shared = cpu.shared.lock().expect("a kernel panicked");
     shared.grow(count * stride);
     let partials = &mut shared[..count * stride];
     let (d_o, dx) = (Tiles::new(Some(d_o), tiles), Tiles::new(Some(dx), tiles));
     cpu.pool.install(|| {
-        partials.par_chunks_exact_mut(stride.max(1)).enumerate().for_each(|(c, partial)| {
+        partials.par_chunks_exact_mut(stride).enumerate().for_each(|(c, partial)| {
             partial.fill(0.0);
             let (dvalues, rest) = partial.split_at_mut(len_v);
             let (da, db) = rest.split_at_mut(len_a);

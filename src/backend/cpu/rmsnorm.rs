@@ -27,6 +27,8 @@ pub(super) fn forward(
             let kernel = RmsNorm { x: x.tile(i), gain, eps, y, rstd, bf16: cpu.bf16 };
             // SAFETY: the kernel checks its own bounds.
             unsafe { cpu.level.run(kernel) }
+            // Tokens that do not exist have the root of eps, not the zero they must keep.
+            rstd[TILE.min(x.tokens() - i * TILE)..].fill(0.0);
         });
     });
     Ok(())

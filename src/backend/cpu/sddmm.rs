@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::Cpu;
 use super::memory::{Act, Floats, check_act};
 use super::simd::sparse::SddmmTile;
+use super::{Cpu, elementwise};
 use crate::backend::Csr;
 use crate::error::{Result, check_len};
 
@@ -72,5 +72,6 @@ pub(super) fn sddmm(
     });
     let source = &w.index.rows.source;
     add_partials(partials, stride, count, nnz, |i, g| dvalues[source[i] as usize] += g);
+    elementwise::round_slice(cpu, dvalues);
     Ok(())
 }
