@@ -7,7 +7,7 @@
 //! [`data::Dataset::fill`] → [`train::Trainer::run`] → [`model::Llama::forward`] →
 //! [`layer::block::Block::forward`] → [`layer::Projection::forward`] →
 //! [`backend::Backend::hybrid_forward`] → the SIMD tile kernel in `backend/cpu/simd/hybrid.rs`.
-//! The backward pass climbs the same list; [`optim::update`] and [`topology::event`] follow.
+//! The backward pass climbs the same list; [`optim::update`] and [`topology::event()`] follow.
 //!
 //! # The rooms
 //!

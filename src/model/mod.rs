@@ -1,7 +1,7 @@
 //! LLaMA over the [`Backend`] trait: embedding, blocks, final norm, untied head.
 //!
 //! [`Llama::forward`] fills the planned [`Activations`]; [`Llama::loss`] runs head and cross-entropy
-//! in token chunks; [`Llama::backward`] climbs back through the blocks. Gradients accumulate until
+//! in token chunks; [`Llama::loss_and_backward`] also climbs back through the blocks. Gradients accumulate until
 //! [`Llama::zero_gradients`].
 
 pub mod activations;

@@ -4,6 +4,9 @@
 //! The portable level multiplies and adds in separate roundings with a fixed vector width, so it gives
 //! the same bits on every machine: golden losses are recorded with it (`CHTSL_SIMD=portable`).
 
+// Several register arrays are walked by one index; safety is stated once for the whole trait.
+#![allow(clippy::needless_range_loop, clippy::missing_safety_doc)]
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
