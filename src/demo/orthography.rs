@@ -34,7 +34,7 @@ pub fn write(words: &[&str], text: &mut String) {
     }
 }
 
-/// Words of one sentence, or `None` where [`write`] could not have written it. `known` tells
+/// Words of one sentence, or `None` where [`write()`] could not have written it. `known` tells
 /// whether the first word stands in the vocabulary with its capital, as names do.
 pub fn read(sentence: &str, known: impl Fn(&str) -> bool) -> Option<Vec<String>> {
     let mut words = Vec::new();
