@@ -419,7 +419,7 @@ pub(super) fn decode(
                     }
                     elementwise::round_slice(cpu, &mut result);
                     // SAFETY: column s of these rows belongs to this job.
-                    unsafe { (&out).scatter(h * d, s, 1, &result, 1) }
+                    unsafe { out.scatter(h * d, s, 1, &result, 1) }
                 }
             },
         );
