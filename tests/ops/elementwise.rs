@@ -160,6 +160,12 @@ fn round_trip<B: Backend>(b: &B, x: &[f32], (f, n): (usize, usize)) {
     assert_eq!(b.read(&y).unwrap(), vec![0.0; x.len()]);
     assert_eq!(b.read_act(&b.act(f, n).unwrap()).unwrap(), vec![0.0; x.len()]);
     assert_eq!(b.read(&b.buf(f * n).unwrap()).unwrap(), vec![0.0; x.len()]);
+    let mut copied = stale(b, f, n);
+    b.copy(&a, &mut copied).unwrap();
+    assert_eq!(take(b, copied, f, n), x);
+    let mut zeroed = stale(b, f, n);
+    b.zero_act(&mut zeroed).unwrap();
+    assert_eq!(take(b, zeroed, f, n), vec![0.0; f * n]);
     take(b, a, f, n);
 }
 
@@ -174,6 +180,7 @@ fn copies_return_what_was_written() {
 fn refuse<B: Backend>(b: &B) {
     let new = |f, n| stale(b, f, n);
     let (x, mut y, mut z) = (new(3, 9), new(3, 9), new(3, 9));
+    assert_refused("copy", b.copy(&new(3, 8), &mut y));
     assert_refused("add a", b.add(&new(4, 9), &x, &mut y));
     assert_refused("add b", b.add(&x, &new(3, 8), &mut y));
     assert_refused("gate", b.swiglu_forward(&new(3, 8), &x, &mut y));

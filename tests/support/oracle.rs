@@ -248,7 +248,8 @@ pub fn hybrid_forward<R: Real>(w: &Hybrid<R>, x: &[R]) -> HybridForward<R> {
             // Where the sign of a branch is within its error, so is the overlap: an element that
             // is counted on one side only adds no more than its magnitude allows.
             let cancelled = s.value() * l.value() < 0.0;
-            put(branch_sums::CANCELLED, if cancelled { overlap } else { overlap - overlap });
+            let sign = R::from(if cancelled { 1.0 } else { -1.0 });
+            put(branch_sums::CANCELLED, (overlap + sign * overlap) * R::from(0.5));
             put(branch_sums::OVERLAP, overlap);
             put(branch_sums::SPARSE, s * s);
             put(branch_sums::LOW_RANK, l * l);
@@ -342,8 +343,7 @@ pub fn rmsnorm_backward<R: Real>(
     let features = gain.len();
     let (_, rstd) = rmsnorm_forward(x, gain, eps, tokens);
     let (mut dx, mut dgain) = (zeros::<R>(features * tokens), zeros::<R>(features));
-    for n in 0..tokens {
-        let r = rstd[n];
+    for (n, &r) in rstd.iter().enumerate() {
         let mut inner = R::from(0.0);
         for f in 0..features {
             let i = f * tokens + n;
@@ -351,9 +351,9 @@ pub fn rmsnorm_backward<R: Real>(
             dgain[f] = dgain[f] + dy[i] * x[i] * r;
         }
         let inner = inner * R::from(1.0 / features as f64);
-        for f in 0..features {
+        for (f, &g) in gain.iter().enumerate() {
             let i = f * tokens + n;
-            dx[i] = r * gain[f] * dy[i] - x[i] * (r * r * r) * inner;
+            dx[i] = r * g * dy[i] - x[i] * (r * r * r) * inner;
         }
     }
     (dx, dgain)

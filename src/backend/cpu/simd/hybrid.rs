@@ -410,8 +410,8 @@ unsafe fn dense_dots<S: Simd, const N: usize>(
         let dot = |r: usize| {
             let p = rows.add(r * TILE);
             let mut s = S::mul(g[0], S::load(p));
-            for v in 1..N {
-                s = S::fma(g[v], S::load(p.add(v * S::LANES)), s);
+            for (v, g) in g.iter().enumerate().skip(1) {
+                s = S::fma(*g, S::load(p.add(v * S::LANES)), s);
             }
             s
         };

@@ -28,6 +28,7 @@ pub const TILE: usize = 64;
 /// # Safety
 /// Methods that take pointers need them valid for `LANES` elements (no alignment needed). Every
 /// method must run inside [`Level::run`], which guarantees the instructions exist.
+#[allow(clippy::missing_safety_doc)] // said once, above
 pub trait Simd: Copy {
     /// The vector register.
     type V: Copy;

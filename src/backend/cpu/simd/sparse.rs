@@ -175,8 +175,8 @@ pub unsafe fn dots<S: Simd, const N: usize>(
         let dot = |i: usize| {
             let p = x.add(*w.indices.add(i) as usize * TILE);
             let mut s = S::mul(g[0], S::load(p));
-            for v in 1..N {
-                s = S::fma(g[v], S::load(p.add(v * S::LANES)), s);
+            for (v, g) in g.iter().enumerate().skip(1) {
+                s = S::fma(*g, S::load(p.add(v * S::LANES)), s);
             }
             s
         };
