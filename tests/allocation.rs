@@ -54,8 +54,7 @@ fn a_step_makes_no_buffers() {
             "topology.update_interval=0",
         ];
         let name = format!("method.name={method}");
-        let sets: Vec<String> =
-            sets.iter().map(|s| s.to_string()).chain([name]).collect();
+        let sets: Vec<String> = sets.iter().map(|s| s.to_string()).chain([name]).collect();
         let c = layers::resolve(None, None, &sets).unwrap();
         let ids = (0..20_000u32).map(|i| i.wrapping_mul(2_654_435_761) % 299).collect();
         let options = DatasetOptions { eos: Some(1), ..DatasetOptions::from_config(&c) };
