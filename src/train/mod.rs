@@ -77,6 +77,8 @@ pub struct Trainer<'a, B: Backend> {
     metrics: Option<Metrics>,
     batch: Batch,
     save_failures: u32,
+    /// The growth of a low-rank branch has been warned of.
+    warned: bool,
     clock: report::Clock,
 }
 
@@ -158,6 +160,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
             metrics,
             batch: data.batch(config.train.micro_batch),
             save_failures: 0,
+            warned: false,
             clock: report::Clock::new(),
         })
     }

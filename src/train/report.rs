@@ -133,7 +133,7 @@ impl<B: Backend> Trainer<'_, B> {
             self.state.first_rms_l = now;
             return;
         }
-        if t > self.config.train.warmup {
+        if t > self.config.train.warmup || self.warned {
             return;
         }
         let grown = now
@@ -149,6 +149,7 @@ impl<B: Backend> Trainer<'_, B> {
                 now[i]
             );
             tracing::warn!("{text}");
+            self.warned = true;
             if let Some(m) = &mut self.metrics {
                 m.note(t, &text);
             }
