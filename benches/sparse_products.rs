@@ -26,7 +26,7 @@ const SHAPES: [(usize, usize); 3] = [(512, 1376), (1376, 512), (512, 512)];
 const DENSITIES: [f64; 4] = [0.05, 0.10, 0.15, 0.30];
 const TOKENS: usize = 1024;
 /// Odd, so that the median is a sample.
-const SAMPLES: usize = 15;
+const SAMPLES: usize = 21;
 /// Time that one side of a sample takes at least, and calls.
 const SAMPLE_SECONDS: f64 = 0.008;
 const SAMPLE_CALLS: usize = 2;

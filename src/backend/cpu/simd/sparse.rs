@@ -1,8 +1,8 @@
 //! Sparse products on one tile of 64 tokens: gather-axpy per row and dots at the links.
 //!
-//! The columns are walked in blocks of about 320 features (80 KiB of the tile): a random mask reads
-//! every input row about once per link, and a block that mostly stays in the first-level cache
-//! makes that reading a third cheaper than walking whole rows (benches/record/sparse-products.md).
+//! The columns are walked in blocks of about 256 features (64 KiB of the tile): a random mask reads
+//! every input row about once per link, and with half of a block in the first-level cache S·X is a
+//! fifth faster than over whole rows (benches/record/sparse-products.md).
 
 use super::{Kernel, Simd, TILE};
 
