@@ -4,5 +4,6 @@ mod accumulation;
 mod derivatives;
 mod golden_run;
 mod guards;
+mod mutants;
 mod resume;
 mod setup;
