@@ -49,7 +49,12 @@ fn install(dir: &Path, file: &str, bytes: &[u8]) {
 #[test]
 fn mutated_checkpoints_never_panic() {
     let backend = backend(1);
-    let c = config(&["train.steps=5", "train.warmup=2", "train.eval_interval=0", "train.checkpoint_interval=0"]);
+    let c = config(&[
+        "train.steps=5",
+        "train.warmup=2",
+        "train.eval_interval=0",
+        "train.checkpoint_interval=0",
+    ]);
     let data = dataset(&c, 721, 1);
     let tmp = tempfile::tempdir().unwrap();
     let options = || RunOptions { out: Some(tmp.path().into()), ..RunOptions::new(never()) };
