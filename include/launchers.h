@@ -9,10 +9,10 @@
     X(spmm_transposed)
 
 #define CHTSL_FIELD(name) chtsl_##name##_fn name;
-typedef struct chtsl_launchers {
+typedef struct chtsl_launcher_table {
     CHTSL_FOR_EACH_LAUNCHER(CHTSL_FIELD)
-} chtsl_launchers;
+} chtsl_launcher_table;
 #undef CHTSL_FIELD
 
 // The table. Lives as long as the program.
-CHTSL_C const chtsl_launchers* CHTSL_SYMBOL(launchers)(void);
+CHTSL_C const chtsl_launcher_table* CHTSL_SYMBOL(launchers)(void);

@@ -6,7 +6,7 @@
 // Negative: an argument was refused before anything was launched, one of the codes below.
 typedef int32_t chtsl_status;
 
-enum {
+enum chtsl_status_code {
     CHTSL_OK = 0,
     // Extents disagree, a pointer that is needed is null, or a stride is shorter than its row.
     CHTSL_BAD_SHAPE = -1,

@@ -16,7 +16,7 @@
 #include "status.h"
 
 // Element types.
-enum { CHTSL_F32 = 0, CHTSL_BF16 = 1 };
+enum chtsl_element { CHTSL_F32 = 0, CHTSL_BF16 = 1 };
 
 // An activation (features, tokens) of f32 or bf16.
 typedef struct chtsl_act {
