@@ -1,10 +1,17 @@
 // launchers.h - every launcher in one table, so that the device's kernels and the emulated ones can
 // be reached the same way. A new launcher is one line in the list below.
 #pragma once
+#include "elementwise.h"
+#include "scatter.h"
+#include "sddmm.h"
 #include "spmm.h"
 
 // One X(name) per CHTSL_LAUNCHER or CHTSL_QUERY of the family headers.
 #define CHTSL_FOR_EACH_LAUNCHER(X) \
+    X(elementwise_cast)            \
+    X(scatter_values)              \
+    X(scatter_gather)              \
+    X(sddmm)                       \
     X(spmm_forward)                \
     X(spmm_transposed)
 

@@ -38,6 +38,39 @@ pub struct chtsl_matrix {
     pub type_: i32,
 }
 pub type chtsl_stream = *mut ::core::ffi::c_void;
+pub type chtsl_elementwise_cast_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        from: chtsl_matrix,
+        to: chtsl_matrix,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
+pub type chtsl_scatter_values_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        w: chtsl_links,
+        values: *const f32,
+        out: chtsl_matrix,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
+pub type chtsl_scatter_gather_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        w: chtsl_links,
+        dense: chtsl_matrix,
+        dvalues: *mut f32,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
+pub type chtsl_sddmm_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        w: chtsl_links,
+        dy: chtsl_act,
+        x: chtsl_act,
+        dvalues: *mut f32,
+        version: i32,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
 pub type chtsl_spmm_forward_fn = ::core::option::Option<
     unsafe extern "C" fn(
         w: chtsl_links,
@@ -63,10 +96,39 @@ pub type chtsl_spmm_transposed_fn = ::core::option::Option<
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct chtsl_launcher_table {
+    pub elementwise_cast: chtsl_elementwise_cast_fn,
+    pub scatter_values: chtsl_scatter_values_fn,
+    pub scatter_gather: chtsl_scatter_gather_fn,
+    pub sddmm: chtsl_sddmm_fn,
     pub spmm_forward: chtsl_spmm_forward_fn,
     pub spmm_transposed: chtsl_spmm_transposed_fn,
 }
 unsafe extern "C" {
+    pub fn chtsl_elementwise_cast(
+        from: chtsl_matrix,
+        to: chtsl_matrix,
+        stream: chtsl_stream,
+    ) -> chtsl_status;
+    pub fn chtsl_scatter_values(
+        w: chtsl_links,
+        values: *const f32,
+        out: chtsl_matrix,
+        stream: chtsl_stream,
+    ) -> chtsl_status;
+    pub fn chtsl_scatter_gather(
+        w: chtsl_links,
+        dense: chtsl_matrix,
+        dvalues: *mut f32,
+        stream: chtsl_stream,
+    ) -> chtsl_status;
+    pub fn chtsl_sddmm(
+        w: chtsl_links,
+        dy: chtsl_act,
+        x: chtsl_act,
+        dvalues: *mut f32,
+        version: i32,
+        stream: chtsl_stream,
+    ) -> chtsl_status;
     pub fn chtsl_spmm_forward(
         w: chtsl_links,
         values: *const ::core::ffi::c_void,
