@@ -1,14 +1,20 @@
 // launchers.h - every launcher in one table, so that the device's kernels and the emulated ones can
 // be reached the same way. A new launcher is one line in the list below.
 #pragma once
+#include "alignment.h"
 #include "elementwise.h"
+#include "low_rank.h"
 #include "scatter.h"
 #include "sddmm.h"
 #include "spmm.h"
 
 // One X(name) per CHTSL_LAUNCHER or CHTSL_QUERY of the family headers.
 #define CHTSL_FOR_EACH_LAUNCHER(X) \
+    X(alignment_forward)           \
+    X(alignment_backward)          \
     X(elementwise_cast)            \
+    X(low_rank_forward)            \
+    X(low_rank_backward)           \
     X(scatter_values)              \
     X(scatter_gather)              \
     X(sddmm)                       \
