@@ -5,6 +5,7 @@
 //! f32 buffers. Every operation has a fixed order of sums: the same inputs give the same bits,
 //! whatever the number of threads.
 
+pub mod adam;
 pub mod cpu;
 pub mod cuda;
 

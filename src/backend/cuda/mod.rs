@@ -51,6 +51,8 @@ pub struct Cuda {
     strategy: Strategy,
     /// Scratch of whole operations by purpose, grown on first use and then kept.
     scratch: [Mutex<Memory>; Scratch::COUNT],
+    /// Bias corrections of Adam by age.
+    corrections: Mutex<Option<adam::Corrections>>,
 }
 
 /// How products with the links of a matrix are made.
@@ -103,7 +105,14 @@ impl Cuda {
             .map(|_| Ok(Mutex::new(Memory::new(&runtime, 0)?)))
             .collect::<Result<Vec<_>>>()?;
         let scratch = scratch.try_into().ok().expect("one per purpose");
-        Ok(Cuda { runtime, element, version: 0, strategy: Strategy::default(), scratch })
+        Ok(Cuda {
+            runtime,
+            element,
+            version: 0,
+            strategy: Strategy::default(),
+            scratch,
+            corrections: Mutex::new(None),
+        })
     }
 
     /// The same with another way to multiply with links.
