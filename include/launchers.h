@@ -2,7 +2,9 @@
 // be reached the same way. A new launcher is one line in the list below.
 #pragma once
 #include "adam.h"
+#include "cross_entropy.h"
 #include "elementwise.h"
+#include "embedding.h"
 #include "rmsnorm.h"
 #include "scatter.h"
 #include "sddmm.h"
@@ -18,6 +20,11 @@
     X(elementwise_sum_squares)     \
     X(elementwise_partials)        \
     X(elementwise_column)          \
+    X(cross_entropy_loss)          \
+    X(cross_entropy_partials)      \
+    X(cross_entropy_gradient)      \
+    X(embedding_forward)           \
+    X(embedding_backward)          \
     X(rmsnorm_forward)             \
     X(rmsnorm_backward)            \
     X(rmsnorm_partials)            \
