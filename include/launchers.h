@@ -2,6 +2,7 @@
 // be reached the same way. A new launcher is one line in the list below.
 #pragma once
 #include "adam.h"
+#include "attention.h"
 #include "cross_entropy.h"
 #include "elementwise.h"
 #include "embedding.h"
@@ -20,6 +21,9 @@
     X(elementwise_sum_squares)     \
     X(elementwise_partials)        \
     X(elementwise_column)          \
+    X(attention_forward)           \
+    X(attention_backward)          \
+    X(attention_decode)            \
     X(cross_entropy_loss)          \
     X(cross_entropy_partials)      \
     X(cross_entropy_gradient)      \

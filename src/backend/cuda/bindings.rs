@@ -69,6 +69,57 @@ pub type chtsl_adam_fn = ::core::option::Option<
         stream: chtsl_stream,
     ) -> chtsl_status,
 >;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct chtsl_attention {
+    pub sequences: u32,
+    pub seq_len: u32,
+    pub heads: u32,
+    pub head_dim: u32,
+    pub starts: *const u32,
+    pub rope: *const f32,
+}
+pub type chtsl_attention_forward_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        shape: chtsl_attention,
+        q: chtsl_act,
+        k: chtsl_act,
+        v: chtsl_act,
+        out: chtsl_act,
+        lse: chtsl_act,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
+pub type chtsl_attention_backward_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        shape: chtsl_attention,
+        q: chtsl_act,
+        k: chtsl_act,
+        v: chtsl_act,
+        out: chtsl_act,
+        lse: chtsl_act,
+        dout: chtsl_act,
+        dq: chtsl_act,
+        dk: chtsl_act,
+        dv: chtsl_act,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
+pub type chtsl_attention_decode_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        shape: chtsl_attention,
+        position: u32,
+        max_len: u32,
+        q: chtsl_act,
+        k: chtsl_act,
+        v: chtsl_act,
+        keys: *mut f32,
+        values: *mut f32,
+        scores: *mut f32,
+        out: chtsl_act,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
 pub type chtsl_cross_entropy_loss_fn = ::core::option::Option<
     unsafe extern "C" fn(
         logits: chtsl_act,
@@ -247,6 +298,9 @@ pub struct chtsl_launcher_table {
     pub elementwise_sum_squares: chtsl_elementwise_sum_squares_fn,
     pub elementwise_partials: chtsl_elementwise_partials_fn,
     pub elementwise_column: chtsl_elementwise_column_fn,
+    pub attention_forward: chtsl_attention_forward_fn,
+    pub attention_backward: chtsl_attention_backward_fn,
+    pub attention_decode: chtsl_attention_decode_fn,
     pub cross_entropy_loss: chtsl_cross_entropy_loss_fn,
     pub cross_entropy_partials: chtsl_cross_entropy_partials_fn,
     pub cross_entropy_gradient: chtsl_cross_entropy_gradient_fn,
@@ -274,6 +328,41 @@ unsafe extern "C" {
         step: chtsl_adam_step,
         operand: chtsl_matrix,
         version: i32,
+        stream: chtsl_stream,
+    ) -> chtsl_status;
+    pub fn chtsl_attention_forward(
+        shape: chtsl_attention,
+        q: chtsl_act,
+        k: chtsl_act,
+        v: chtsl_act,
+        out: chtsl_act,
+        lse: chtsl_act,
+        stream: chtsl_stream,
+    ) -> chtsl_status;
+    pub fn chtsl_attention_backward(
+        shape: chtsl_attention,
+        q: chtsl_act,
+        k: chtsl_act,
+        v: chtsl_act,
+        out: chtsl_act,
+        lse: chtsl_act,
+        dout: chtsl_act,
+        dq: chtsl_act,
+        dk: chtsl_act,
+        dv: chtsl_act,
+        stream: chtsl_stream,
+    ) -> chtsl_status;
+    pub fn chtsl_attention_decode(
+        shape: chtsl_attention,
+        position: u32,
+        max_len: u32,
+        q: chtsl_act,
+        k: chtsl_act,
+        v: chtsl_act,
+        keys: *mut f32,
+        values: *mut f32,
+        scores: *mut f32,
+        out: chtsl_act,
         stream: chtsl_stream,
     ) -> chtsl_status;
     pub fn chtsl_cross_entropy_loss(
