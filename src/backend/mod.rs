@@ -5,13 +5,16 @@
 //! f32 buffers. Every operation has a fixed order of sums: the same inputs give the same bits,
 //! whatever the number of threads.
 
+pub mod adam;
 pub mod cpu;
+pub mod cuda;
 
 use crate::config::Activation;
 use crate::error::Result;
 use crate::sparse::Pattern;
 
 pub use cpu::Cpu;
+pub use cuda::Cuda;
 
 /// Marks a position without a target; its loss and gradient are zero.
 pub const NO_TARGET: u32 = u32::MAX;
@@ -159,6 +162,9 @@ pub trait Backend: Sized + Send + Sync {
 
     /// A zeroed activation.
     fn act(&self, features: usize, tokens: usize) -> Result<Self::Act>;
+    /// A zeroed (rows, tokens) array of numbers per token that stay f32 in every precision: norms,
+    /// log-sums, branch sums, coefficients.
+    fn statistics(&self, rows: usize, tokens: usize) -> Result<Self::Act>;
     /// Copies from row-major (features, tokens).
     fn write_act(&self, x: &mut Self::Act, data: &[f32]) -> Result<()>;
     /// Copies to row-major (features, tokens).

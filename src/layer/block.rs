@@ -79,6 +79,7 @@ impl<B: Backend> Shared<B> {
     pub fn new(backend: &B, config: &Config, tokens: usize, training: bool) -> Result<Self> {
         let (h, f) = (config.model.hidden, config.model.intermediate);
         let act = |features| backend.act(features, tokens);
+        let statistics = |rows| backend.statistics(rows, tokens);
         let grads = if training {
             Some(SharedGrads {
                 d_branch: act(h)?,
@@ -95,8 +96,15 @@ impl<B: Backend> Shared<B> {
             None
         };
         let both = config.method.sparse && config.method.low_rank && !config.method.dense;
-        let sums = if both { Some(act(crate::backend::branch_sums::COUNT)?) } else { None };
-        Ok(Shared { xn: act(h)?, product: act(f)?, branch: act(h)?, rstd: act(1)?, sums, grads })
+        let sums = if both { Some(statistics(crate::backend::branch_sums::COUNT)?) } else { None };
+        Ok(Shared {
+            xn: act(h)?,
+            product: act(f)?,
+            branch: act(h)?,
+            rstd: statistics(1)?,
+            sums,
+            grads,
+        })
     }
 }
 
@@ -105,6 +113,7 @@ impl<B: Backend> BlockActs<B> {
     pub fn new(backend: &B, config: &Config, block: &Block<B>, tokens: usize) -> Result<Self> {
         let h = config.model.hidden;
         let act = |features| backend.act(features, tokens);
+        let statistics = |rows| backend.statistics(rows, tokens);
         let aligned = config.method.aligned()?;
         let mut outputs: [Option<B::Act>; 7] = Default::default();
         let mut u: [Option<B::Act>; 7] = Default::default();
@@ -118,7 +127,7 @@ impl<B: Backend> BlockActs<B> {
                 u[i] = Some(act(p.rank())?);
             }
             if aligned {
-                coefficients[i] = Some(act(1)?);
+                coefficients[i] = Some(statistics(1)?);
             }
         }
         Ok(BlockActs {
@@ -128,9 +137,9 @@ impl<B: Backend> BlockActs<B> {
             u,
             coefficients,
             attention: act(h)?,
-            lse: act(config.model.heads)?,
-            rstd1: act(1)?,
-            rstd2: act(1)?,
+            lse: statistics(config.model.heads)?,
+            rstd1: statistics(1)?,
+            rstd2: statistics(1)?,
         })
     }
 }

@@ -34,7 +34,7 @@ impl<B: Backend> Activations<B> {
                 .map(|b| BlockActs::new(backend, model.config(), b, tokens))
                 .collect::<Result<_>>()?,
             xf: act(h)?,
-            rstd: act(1)?,
+            rstd: backend.statistics(1, tokens)?,
             shared: Shared::new(backend, model.config(), tokens, training)?,
             grads: if training { Some((act(h)?, act(h)?)) } else { None },
         })

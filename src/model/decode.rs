@@ -37,7 +37,7 @@ impl<B: Backend> Decoder<B> {
             out: [act(m.hidden)?, act(m.hidden)?, act(m.hidden)?, act(m.hidden)?],
             wide: [act(m.intermediate)?, act(m.intermediate)?, act(m.intermediate)?],
             u: if rank > 0 { Some(act(rank)?) } else { None },
-            rstd: act(1)?,
+            rstd: backend.statistics(1, sequences)?,
             logits: act(m.vocab)?,
         })
     }

@@ -111,6 +111,10 @@ impl Backend for Cpu {
         Act::new(features, tokens)
     }
 
+    fn statistics(&self, rows: usize, tokens: usize) -> Result<Act> {
+        Act::new(rows, tokens)
+    }
+
     fn write_act(&self, x: &mut Act, data: &[f32]) -> Result<()> {
         check_len("write_act", "elements", x.features() * x.tokens(), data.len())?;
         x.fill_from(data);

@@ -38,6 +38,138 @@ pub struct chtsl_matrix {
     pub type_: i32,
 }
 pub type chtsl_stream = *mut ::core::ffi::c_void;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct chtsl_adam_step {
+    pub one_minus_beta1: f32,
+    pub beta2: f32,
+    pub one_minus_beta2: f32,
+    pub eps: f32,
+    pub grad_scale: f32,
+    pub coupled_decay: f32,
+    pub shrink: f32,
+    pub lr: f32,
+    pub step_size: f32,
+    pub root_correction: f32,
+}
+pub type chtsl_adam_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        p: *mut f32,
+        g: *const f32,
+        m: *mut f32,
+        v: *mut f32,
+        ages: *mut f32,
+        table: *const f32,
+        table_len: u32,
+        len: u64,
+        step: chtsl_adam_step,
+        operand: chtsl_matrix,
+        version: i32,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
+pub type chtsl_elementwise_cast_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        from: chtsl_matrix,
+        to: chtsl_matrix,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
+pub type chtsl_elementwise_add_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        a: chtsl_act,
+        b: chtsl_act,
+        y: chtsl_act,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
+pub type chtsl_elementwise_swiglu_forward_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        gate: chtsl_act,
+        up: chtsl_act,
+        y: chtsl_act,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
+pub type chtsl_elementwise_swiglu_backward_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        dy: chtsl_act,
+        gate: chtsl_act,
+        up: chtsl_act,
+        dgate: chtsl_act,
+        dup: chtsl_act,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
+pub type chtsl_elementwise_sum_squares_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        x: *const f32,
+        len: u64,
+        partial: *mut f64,
+        to: *mut f64,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
+pub type chtsl_elementwise_partials_fn =
+    ::core::option::Option<unsafe extern "C" fn(len: u64) -> u64>;
+pub type chtsl_elementwise_column_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        x: chtsl_act,
+        token: u32,
+        to: *mut f32,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
+pub type chtsl_rmsnorm_forward_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        x: chtsl_act,
+        gain: *const f32,
+        eps: f32,
+        y: chtsl_act,
+        rstd: chtsl_act,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
+pub type chtsl_rmsnorm_backward_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        dy: chtsl_act,
+        x: chtsl_act,
+        gain: *const f32,
+        rstd: chtsl_act,
+        dx: chtsl_act,
+        dgain: *mut f32,
+        partial: *mut f32,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
+pub type chtsl_rmsnorm_partials_fn =
+    ::core::option::Option<unsafe extern "C" fn(features: u32, tokens: u32) -> u64>;
+pub type chtsl_scatter_values_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        w: chtsl_links,
+        values: *const f32,
+        out: chtsl_matrix,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
+pub type chtsl_scatter_gather_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        w: chtsl_links,
+        dense: chtsl_matrix,
+        dvalues: *mut f32,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
+pub type chtsl_sddmm_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        w: chtsl_links,
+        dy: chtsl_act,
+        x: chtsl_act,
+        dvalues: *mut f32,
+        version: i32,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
 pub type chtsl_spmm_forward_fn = ::core::option::Option<
     unsafe extern "C" fn(
         w: chtsl_links,
@@ -63,10 +195,116 @@ pub type chtsl_spmm_transposed_fn = ::core::option::Option<
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct chtsl_launcher_table {
+    pub adam: chtsl_adam_fn,
+    pub elementwise_cast: chtsl_elementwise_cast_fn,
+    pub elementwise_add: chtsl_elementwise_add_fn,
+    pub elementwise_swiglu_forward: chtsl_elementwise_swiglu_forward_fn,
+    pub elementwise_swiglu_backward: chtsl_elementwise_swiglu_backward_fn,
+    pub elementwise_sum_squares: chtsl_elementwise_sum_squares_fn,
+    pub elementwise_partials: chtsl_elementwise_partials_fn,
+    pub elementwise_column: chtsl_elementwise_column_fn,
+    pub rmsnorm_forward: chtsl_rmsnorm_forward_fn,
+    pub rmsnorm_backward: chtsl_rmsnorm_backward_fn,
+    pub rmsnorm_partials: chtsl_rmsnorm_partials_fn,
+    pub scatter_values: chtsl_scatter_values_fn,
+    pub scatter_gather: chtsl_scatter_gather_fn,
+    pub sddmm: chtsl_sddmm_fn,
     pub spmm_forward: chtsl_spmm_forward_fn,
     pub spmm_transposed: chtsl_spmm_transposed_fn,
 }
 unsafe extern "C" {
+    pub fn chtsl_adam(
+        p: *mut f32,
+        g: *const f32,
+        m: *mut f32,
+        v: *mut f32,
+        ages: *mut f32,
+        table: *const f32,
+        table_len: u32,
+        len: u64,
+        step: chtsl_adam_step,
+        operand: chtsl_matrix,
+        version: i32,
+        stream: chtsl_stream,
+    ) -> chtsl_status;
+    pub fn chtsl_elementwise_cast(
+        from: chtsl_matrix,
+        to: chtsl_matrix,
+        stream: chtsl_stream,
+    ) -> chtsl_status;
+    pub fn chtsl_elementwise_add(
+        a: chtsl_act,
+        b: chtsl_act,
+        y: chtsl_act,
+        stream: chtsl_stream,
+    ) -> chtsl_status;
+    pub fn chtsl_elementwise_swiglu_forward(
+        gate: chtsl_act,
+        up: chtsl_act,
+        y: chtsl_act,
+        stream: chtsl_stream,
+    ) -> chtsl_status;
+    pub fn chtsl_elementwise_swiglu_backward(
+        dy: chtsl_act,
+        gate: chtsl_act,
+        up: chtsl_act,
+        dgate: chtsl_act,
+        dup: chtsl_act,
+        stream: chtsl_stream,
+    ) -> chtsl_status;
+    pub fn chtsl_elementwise_sum_squares(
+        x: *const f32,
+        len: u64,
+        partial: *mut f64,
+        to: *mut f64,
+        stream: chtsl_stream,
+    ) -> chtsl_status;
+    pub fn chtsl_elementwise_partials(len: u64) -> u64;
+    pub fn chtsl_elementwise_column(
+        x: chtsl_act,
+        token: u32,
+        to: *mut f32,
+        stream: chtsl_stream,
+    ) -> chtsl_status;
+    pub fn chtsl_rmsnorm_forward(
+        x: chtsl_act,
+        gain: *const f32,
+        eps: f32,
+        y: chtsl_act,
+        rstd: chtsl_act,
+        stream: chtsl_stream,
+    ) -> chtsl_status;
+    pub fn chtsl_rmsnorm_backward(
+        dy: chtsl_act,
+        x: chtsl_act,
+        gain: *const f32,
+        rstd: chtsl_act,
+        dx: chtsl_act,
+        dgain: *mut f32,
+        partial: *mut f32,
+        stream: chtsl_stream,
+    ) -> chtsl_status;
+    pub fn chtsl_rmsnorm_partials(features: u32, tokens: u32) -> u64;
+    pub fn chtsl_scatter_values(
+        w: chtsl_links,
+        values: *const f32,
+        out: chtsl_matrix,
+        stream: chtsl_stream,
+    ) -> chtsl_status;
+    pub fn chtsl_scatter_gather(
+        w: chtsl_links,
+        dense: chtsl_matrix,
+        dvalues: *mut f32,
+        stream: chtsl_stream,
+    ) -> chtsl_status;
+    pub fn chtsl_sddmm(
+        w: chtsl_links,
+        dy: chtsl_act,
+        x: chtsl_act,
+        dvalues: *mut f32,
+        version: i32,
+        stream: chtsl_stream,
+    ) -> chtsl_status;
     pub fn chtsl_spmm_forward(
         w: chtsl_links,
         values: *const ::core::ffi::c_void,

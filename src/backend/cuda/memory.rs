@@ -4,7 +4,7 @@ use std::ffi::c_void;
 use std::sync::{Arc, Mutex};
 
 use super::bindings::{CHTSL_BF16, CHTSL_F32, chtsl_act, chtsl_links, chtsl_matrix};
-use super::runtime::{Element, Runtime};
+use super::runtime::{Element, GemmOperand, Runtime};
 use crate::error::{Error, Result};
 use crate::sparse::Pattern;
 
@@ -146,6 +146,12 @@ impl Act {
         }
     }
 
+    /// As an operand of the dense library.
+    pub(super) fn operand(&self, transposed: bool) -> GemmOperand {
+        let (data, element) = (self.memory.pointer(), self.element);
+        GemmOperand { data, element, stride: self.stride, transposed }
+    }
+
     /// Copies from row-major (features, tokens), rounding to the element type.
     pub(super) fn write(&mut self, data: &[f32]) -> Result<()> {
         let (n, stride) = (self.tokens, self.stride);
@@ -200,6 +206,18 @@ pub(super) fn code(element: Element) -> i32 {
     }
 }
 
+/// A row-major matrix as launchers take it.
+pub(super) fn matrix(
+    data: *mut c_void,
+    rows: usize,
+    cols: usize,
+    stride: usize,
+    element: Element,
+) -> chtsl_matrix {
+    let (rows, cols, stride) = (rows as u32, cols as u32, stride as u32);
+    chtsl_matrix { data, rows, cols, stride, type_: code(element) }
+}
+
 /// A flat f32 array: parameters, gradients, moments. As a parameter of bf16 products it also holds
 /// its own rounded copy, made on first use and kept up to date from then on.
 pub struct Buf {
@@ -221,13 +239,7 @@ pub(super) struct Operand {
 impl Operand {
     /// As launchers take it.
     pub fn raw(&self) -> chtsl_matrix {
-        chtsl_matrix {
-            data: self.memory.pointer(),
-            rows: self.rows as u32,
-            cols: self.cols as u32,
-            stride: self.stride as u32,
-            type_: CHTSL_BF16 as i32,
-        }
+        matrix(self.memory.pointer(), self.rows, self.cols, self.stride, Element::Bf16)
     }
 }
 
@@ -245,13 +257,7 @@ impl Buf {
 
     /// As a row-major f32 matrix; the caller has compared `rows·cols` with the length.
     pub(super) fn matrix(&self, rows: usize, cols: usize) -> chtsl_matrix {
-        chtsl_matrix {
-            data: self.memory.pointer(),
-            rows: rows as u32,
-            cols: cols as u32,
-            stride: cols as u32,
-            type_: CHTSL_F32 as i32,
-        }
+        matrix(self.memory.pointer(), rows, cols, cols, Element::F32)
     }
 
     /// Marks the rounded copy as outdated. Every change of the values but Adam's ends here.

@@ -43,7 +43,7 @@ pub struct GemmOperand {
     pub transposed: bool,
 }
 
-/// `c (m,n) = a (m,k)·b (k,n) + beta·c`, all row-major after transposition; `a` and `b` of one type,
+/// `c (m,n) = alpha·a (m,k)·b (k,n) + beta·c`, all row-major after transposition; `a` and `b` of one type,
 /// sums in f32 without reduced-precision shortcuts (no TF32).
 #[derive(Clone, Copy, Debug)]
 pub struct Gemm {
@@ -59,7 +59,9 @@ pub struct Gemm {
     pub b: GemmOperand,
     /// Result; never transposed.
     pub c: GemmOperand,
-    /// 0 overwrites c, 1 adds to it.
+    /// Factor of the product.
+    pub alpha: f32,
+    /// 0 overwrites c, whatever it held; 1 adds to it.
     pub beta: f32,
 }
 
