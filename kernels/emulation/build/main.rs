@@ -33,7 +33,7 @@ fn main() {
     ));
     // Kernels read bf16 arrays as words, as nvcc allows; products and sums must round separately.
     let mut kernel = words(
-        "-x c++ -fsanitize=thread,bounds -fno-strict-aliasing -ffp-contract=off -DCHTSL_EMULATED \
+        "-x c++ -fsanitize=thread,bounds,alignment -fno-strict-aliasing -ffp-contract=off -DCHTSL_EMULATED \
          -Ikernels -Iinclude -Ikernels/emulation/include",
     );
     if tool.is_like_clang() {

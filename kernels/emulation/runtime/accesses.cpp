@@ -139,15 +139,28 @@ extern "C" void __tsan_func_exit() {}
 extern "C" void __tsan_vptr_read(void**) {}
 extern "C" void __tsan_vptr_update(void**, void*) {}
 
-// What -fsanitize=bounds calls when an index passes the end of an array of known length: an overrun from one static
-// __shared__ array into the next. The first field of `data` is the source location. Outside kernels it is the end.
-extern "C" void __ubsan_handle_out_of_bounds_abort(void* data, uintptr_t index) {
+// What -fsanitize=bounds and -fsanitize=alignment call. `data` begins with the source location. Outside kernels it is the
+// end.
+[[noreturn]] static void undefined(const char* kind, void* data, const void* pc, const std::string& what) {
     struct { const char* file; uint32_t line, column; } at;
     std::memcpy(&at, data, sizeof at);
     emulation::Site site{at.file, int(at.line)};
-    std::string what = emulation::print("index %zu of an array of known length, at ", size_t(index)) + emulation::text({&site, nullptr});
-    if (emulation::worker && emulation::worker->current) emulation::raise("out of bounds", what);
-    std::fprintf(stderr, "out of bounds: %s\n", what.c_str());
+    std::string text = what + emulation::text({&site, pc});
+    if (emulation::worker && emulation::worker->current) emulation::raise(kind, text);
+    std::fprintf(stderr, "%s: %s\n", kind, text.c_str());
     std::abort();
 }
-extern "C" void __ubsan_handle_out_of_bounds(void* data, uintptr_t index) { __ubsan_handle_out_of_bounds_abort(data, index); }
+// An index past the end of an array of known length: an overrun from one static __shared__ array into the next.
+extern "C" void __ubsan_handle_out_of_bounds(void* data, uintptr_t index) {
+    undefined("out of bounds", data, __builtin_return_address(0),
+              emulation::print("index %zu of an array of known length, at ", size_t(index)));
+}
+// A vector read or written off its alignment. The optimiser splits vectors into words that are aligned by themselves, so
+// the hooks above do not see it.
+extern "C" void __ubsan_handle_type_mismatch_v1(void* data, uintptr_t address) {
+    unsigned char log_alignment;
+    std::memcpy(&log_alignment, static_cast<char*>(data) + 24, 1);
+    size_t alignment = size_t(1) << log_alignment;
+    undefined("misaligned access", data, __builtin_return_address(0),
+              emulation::print("an address that is %zu past a multiple of %zu, at ", size_t(address % alignment), alignment));
+}
