@@ -2,7 +2,10 @@
 // be reached the same way. A new launcher is one line in the list below.
 #pragma once
 #include "adam.h"
+#include "attention.h"
+#include "cross_entropy.h"
 #include "elementwise.h"
+#include "embedding.h"
 #include "rmsnorm.h"
 #include "scatter.h"
 #include "sddmm.h"
@@ -18,6 +21,14 @@
     X(elementwise_sum_squares)     \
     X(elementwise_partials)        \
     X(elementwise_column)          \
+    X(attention_forward)           \
+    X(attention_backward)          \
+    X(attention_decode)            \
+    X(cross_entropy_loss)          \
+    X(cross_entropy_partials)      \
+    X(cross_entropy_gradient)      \
+    X(embedding_forward)           \
+    X(embedding_backward)          \
     X(rmsnorm_forward)             \
     X(rmsnorm_backward)            \
     X(rmsnorm_partials)            \

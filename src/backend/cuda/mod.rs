@@ -53,6 +53,8 @@ pub struct Cuda {
     scratch: [Mutex<Memory>; Scratch::COUNT],
     /// Bias corrections of Adam by age.
     corrections: Mutex<Option<adam::Corrections>>,
+    /// Rotary tables of the last shape.
+    rope: Mutex<Option<attention::Rope>>,
 }
 
 /// How products with the links of a matrix are made.
@@ -112,6 +114,7 @@ impl Cuda {
             strategy: Strategy::default(),
             scratch,
             corrections: Mutex::new(None),
+            rope: Mutex::new(None),
         })
     }
 
