@@ -1,20 +1,43 @@
 // launchers.h - every launcher in one table, so that the device's kernels and the emulated ones can
 // be reached the same way. A new launcher is one line in the list below.
 #pragma once
+#include "adam.h"
 #include "alignment.h"
+#include "attention.h"
+#include "cross_entropy.h"
 #include "elementwise.h"
+#include "embedding.h"
 #include "low_rank.h"
+#include "rmsnorm.h"
 #include "scatter.h"
 #include "sddmm.h"
 #include "spmm.h"
 
 // One X(name) per CHTSL_LAUNCHER or CHTSL_QUERY of the family headers.
 #define CHTSL_FOR_EACH_LAUNCHER(X) \
+    X(adam)                        \
     X(alignment_forward)           \
     X(alignment_backward)          \
     X(elementwise_cast)            \
+    X(elementwise_add)             \
+    X(elementwise_swiglu_forward)  \
+    X(elementwise_swiglu_backward) \
+    X(elementwise_sum_squares)     \
+    X(elementwise_partials)        \
+    X(elementwise_column)          \
+    X(attention_forward)           \
+    X(attention_backward)          \
+    X(attention_decode)            \
+    X(cross_entropy_loss)          \
+    X(cross_entropy_partials)      \
+    X(cross_entropy_gradient)      \
+    X(embedding_forward)           \
+    X(embedding_backward)          \
     X(low_rank_forward)            \
     X(low_rank_backward)           \
+    X(rmsnorm_forward)             \
+    X(rmsnorm_backward)            \
+    X(rmsnorm_partials)            \
     X(scatter_values)              \
     X(scatter_gather)              \
     X(sddmm)                       \

@@ -5,25 +5,10 @@ use rayon::prelude::*;
 use super::Cpu;
 use super::elementwise::CHUNK;
 use super::memory::Floats;
-use super::simd::pointwise::{Adam, AdamNumbers};
+use super::simd::pointwise::Adam;
 use crate::backend::AdamStep;
+use crate::backend::adam::{AdamNumbers, longest_age};
 use crate::error::{Result, check_len};
-
-fn numbers(s: &AdamStep, step: f64) -> AdamNumbers {
-    let correction1 = 1.0 - libm::pow(s.beta1, step);
-    let correction2 = 1.0 - libm::pow(s.beta2, step);
-    AdamNumbers {
-        one_minus_beta1: (1.0 - s.beta1) as f32,
-        beta2: s.beta2 as f32,
-        one_minus_beta2: (1.0 - s.beta2) as f32,
-        step_size: (s.lr / correction1) as f32,
-        root_correction: (1.0 / correction2.sqrt()) as f32,
-        eps: s.eps as f32,
-        grad_scale: s.grad_scale as f32,
-        coupled_decay: if s.decoupled { 0.0 } else { s.weight_decay as f32 },
-        shrink: if s.decoupled { (1.0 - s.lr * s.weight_decay) as f32 } else { 1.0 },
-    }
-}
 
 pub(super) fn adam(
     cpu: &Cpu,
@@ -43,7 +28,7 @@ pub(super) fn adam(
         by_age(cpu, p, g, m, v, ages, &s);
         return Ok(());
     }
-    let n = numbers(&s, s.step as f64);
+    let n = AdamNumbers::new(&s, s.step as f64);
     cpu.pool.install(|| {
         p.par_chunks_mut(CHUNK)
             .zip(g.par_chunks(CHUNK))
@@ -73,20 +58,14 @@ fn by_age(
     ages: &mut Floats,
     s: &AdamStep,
 ) {
-    // Beyond the age where both corrections are 1 in f32 the table ends.
-    let longest = [s.beta1, s.beta2]
-        .iter()
-        .map(|b| if *b > 0.0 { (libm::log(1e-9) / libm::log(*b)).ceil() } else { 1.0 })
-        .fold(1.0, f64::max)
-        .min(1e6) as usize;
     let oldest = ages.iter().fold(0.0f32, |a, &b| a.max(b)) as usize + 1;
-    let table: Vec<(f32, f32)> = (0..=oldest.min(longest))
+    let table: Vec<(f32, f32)> = (0..=oldest.min(longest_age(s)))
         .map(|age| {
-            let n = numbers(s, age.max(1) as f64);
+            let n = AdamNumbers::new(s, age.max(1) as f64);
             (n.step_size, n.root_correction)
         })
         .collect();
-    let n = numbers(s, 1.0);
+    let n = AdamNumbers::new(s, 1.0);
     cpu.pool.install(|| {
         p.par_chunks_mut(CHUNK)
             .zip(g.par_chunks(CHUNK))

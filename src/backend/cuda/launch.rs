@@ -34,7 +34,6 @@ macro_rules! launch {
     }};
 }
 /// `query!(cuda, alignment_scratch(rows, tokens))`: asks a launcher's companion for a size.
-#[allow(unused_macros)]
 macro_rules! query {
     ($cuda:expr, $name:ident($($argument:expr),* $(,)?)) => {{
         let ask = $cuda.runtime().launchers().$name.expect("a complete table of launchers");
@@ -43,5 +42,4 @@ macro_rules! query {
     }};
 }
 pub(super) use launch;
-#[allow(unused_imports)]
 pub(super) use query;

@@ -362,29 +362,6 @@ impl Kernel for SoftmaxBackward<'_> {
     }
 }
 
-/// Numbers of one Adam update, already bias-corrected (see `cpu/adam.rs`).
-#[derive(Clone, Copy)]
-pub struct AdamNumbers {
-    /// 1 − β₁, rounded once from f64 (1 − 0.999 in f32 would be 1e-5 off).
-    pub one_minus_beta1: f32,
-    /// β₂.
-    pub beta2: f32,
-    /// 1 − β₂.
-    pub one_minus_beta2: f32,
-    /// lr / (1 − β₁ᵗ).
-    pub step_size: f32,
-    /// 1 / √(1 − β₂ᵗ).
-    pub root_correction: f32,
-    /// ε.
-    pub eps: f32,
-    /// Factor on the gradient.
-    pub grad_scale: f32,
-    /// Weight decay added to the gradient.
-    pub coupled_decay: f32,
-    /// 1 − lr·weight decay.
-    pub shrink: f32,
-}
-
 /// Adam over one slice.
 pub struct Adam<'a> {
     /// Parameters.
@@ -396,7 +373,7 @@ pub struct Adam<'a> {
     /// Second moments.
     pub v: &'a mut [f32],
     /// Coefficients.
-    pub n: AdamNumbers,
+    pub n: crate::backend::adam::AdamNumbers,
 }
 
 impl Kernel for Adam<'_> {
