@@ -27,6 +27,7 @@ fn main() {
         Ok(tool) if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") => tool,
         _ => fail("no C++ compiler was found"),
     };
+    // DWARF 4: addr2line loses the inlined frames of clang's DWARF 5, and reports name them.
     let mut common: Vec<String> = vec![tool.path().display().to_string()];
     common.extend(words(
         "-std=c++17 -O2 -gdwarf-4 -fPIC -fvisibility=hidden -pthread -Wall -Wextra -Wno-unknown-pragmas",
@@ -67,6 +68,8 @@ fn main() {
         Ok(warnings) => warnings.iter().for_each(|line| println!("cargo:warning={line}")),
         Err(text) => fail(&text),
     }
+    let objects: Vec<String> = units.iter().map(|u| u.object(&out).display().to_string()).collect();
+    fs::write(out.join("objects"), objects.join("\n")).unwrap();
     for (library, ..) in &parts {
         let objects: Vec<PathBuf> =
             units.iter().filter(|u| u.library == *library).map(|u| u.object(&out)).collect();
