@@ -17,7 +17,7 @@
 #else
 #include "emulation/emulation.h"
 #define AND_SITE , emulation::Site site = emulation::here()
-#define DEVICE inline
+#define DEVICE inline __attribute__((always_inline))
 #endif
 
 constexpr unsigned all_lanes = 0xffffffffu;
