@@ -131,6 +131,11 @@ impl Cuda {
         self
     }
 
+    /// The machine, to allocate on it.
+    pub fn shared_runtime(&self) -> &Arc<dyn Runtime> {
+        &self.runtime
+    }
+
     /// The machine.
     pub fn runtime(&self) -> &dyn Runtime {
         &*self.runtime
