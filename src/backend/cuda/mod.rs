@@ -72,10 +72,12 @@ pub enum Strategy {
 /// threads with one backend cannot wait for each other.
 #[derive(Clone, Copy)]
 enum Scratch {
-    /// Output of the sparse branch before the low-rank branch joins it.
+    /// Gradient of the low-rank branch's output, where alignment sets it apart from the sum's.
     Branch,
     /// Dense form of a sparse matrix, or its dense gradient.
     Dense,
+    /// Inside of the low-rank branch: φ(u) and the gradient of u.
+    Hidden,
     /// Logits of one chunk of tokens.
     Logits,
     /// Small integer lists: token ids, targets, document starts.
@@ -85,7 +87,7 @@ enum Scratch {
 }
 
 impl Scratch {
-    const COUNT: usize = 5;
+    const COUNT: usize = 6;
 }
 
 impl Cuda {
