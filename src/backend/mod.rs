@@ -9,7 +9,7 @@ pub mod adam;
 pub mod cpu;
 pub mod cuda;
 
-use crate::config::Activation;
+use crate::config::{Activation, Precision};
 use crate::error::Result;
 use crate::sparse::Pattern;
 
@@ -157,6 +157,8 @@ pub trait Backend: Sized + Send + Sync {
 
     /// Short name: "cpu", "cuda".
     fn name(&self) -> &'static str;
+    /// The precision it works in; never `auto`.
+    fn precision(&self) -> Precision;
     /// One line for logs: instruction set, threads, device.
     fn describe(&self) -> String;
 

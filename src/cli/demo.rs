@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use crate::backend::Cpu;
+use crate::backend::Backend;
 use crate::checkpoint;
 use crate::cli::prepare::prepare;
 use crate::cli::say;
@@ -66,9 +66,9 @@ impl Demo {
     }
 
     /// Perplexities side by side, and a sample judged by the grammar.
-    pub fn report(
+    pub fn report<B: Backend>(
         &self,
-        backend: &Cpu,
+        backend: &B,
         out: &Path,
         config: &Config,
         summary: &RunSummary,

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use crate::backend::Cpu;
+use crate::backend::{Cpu, Cuda};
 use crate::config::Precision;
 use crate::error::{Error, Result};
 
@@ -18,6 +18,25 @@ pub enum Device {
     Cuda,
 }
 
+/// The backend that was opened.
+pub enum Opened {
+    /// The CPU.
+    Cpu(Cpu),
+    /// A CUDA device.
+    Cuda(Cuda),
+}
+
+/// Evaluates a body with the opened backend, whatever its type.
+macro_rules! on_backend {
+    ($opened:expr, |$backend:ident| $body:expr) => {
+        match &$opened {
+            $crate::cli::device::Opened::Cpu($backend) => $body,
+            $crate::cli::device::Opened::Cuda($backend) => $body,
+        }
+    };
+}
+pub(super) use on_backend;
+
 /// Where to compute.
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub struct DeviceArgs {
@@ -30,15 +49,19 @@ pub struct DeviceArgs {
 }
 
 impl DeviceArgs {
-    /// Opens the CPU backend.
+    /// Opens the backend that `--device` asks for.
     ///
-    /// Errors: [`Error::Device`] for `--device cuda`, which this version does not have.
-    pub fn cpu(&self, precision: Precision) -> Result<Cpu> {
-        if self.device == Device::Cuda {
-            return Err(Error::Device(
+    /// Errors: [`Error::Device`] when `--device cuda` cannot be had.
+    pub fn open(&self, precision: Precision) -> Result<Opened> {
+        match self.device {
+            Device::Cuda => Err(Error::Device(
                 "--device cuda: this build has no CUDA backend; use --device cpu".into(),
-            ));
+            )),
+            Device::Auto | Device::Cpu => self.cpu(precision).map(Opened::Cpu),
         }
+    }
+
+    fn cpu(&self, precision: Precision) -> Result<Cpu> {
         if self.threads > 1 << 12 {
             let text = format!("--threads {}: must be at most 4096", self.threads);
             return Err(Error::Config(text));

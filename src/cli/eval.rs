@@ -7,7 +7,7 @@ use serde_json::json;
 use toml::Table;
 
 use crate::checkpoint;
-use crate::cli::device::DeviceArgs;
+use crate::cli::device::{DeviceArgs, on_backend};
 use crate::cli::say;
 use crate::config::layers;
 use crate::data::{Dataset, DatasetOptions, Split};
@@ -56,7 +56,7 @@ pub fn run(args: Args, stop: &AtomicBool) -> Result<()> {
     config.train.batch =
         config.train.batch.max(1).next_multiple_of(config.train.micro_batch.max(1));
     config.validate()?;
-    let backend = args.device.cpu(config.train.precision)?;
+    let backend = args.device.open(config.train.precision)?;
     let options = DatasetOptions::from_config(&config);
     let data = Dataset::open(std::slice::from_ref(&args.data), Split::Val, &options)?;
     let tokenizer = data.tokenizer()?;
@@ -69,12 +69,14 @@ pub fn run(args: Args, stop: &AtomicBool) -> Result<()> {
              tokenizer.json inside the checkpoint",
         ));
     }
-    let model = load_model(&backend, &found, false)?;
     let sequences = config.train.micro_batch.min(data.rows().min(1 << 20) as usize).max(1);
     let tokens = sequences * config.model.seq_len;
-    let mut acts = Activations::new(&backend, &model, tokens, false)?;
     let most = config.data.eval_tokens;
-    let e = evaluate(&backend, &model, &data, &mut acts, sequences, most, stop)?;
+    let e = on_backend!(backend, |backend| {
+        let model = load_model(backend, &found, false)?;
+        let mut acts = Activations::new(backend, &model, tokens, false)?;
+        evaluate(backend, &model, &data, &mut acts, sequences, most, stop)?
+    });
     if args.json {
         let row = json!({
             "checkpoint": found.path.display().to_string(),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use crate::checkpoint;
-use crate::cli::device::DeviceArgs;
+use crate::cli::device::{DeviceArgs, on_backend};
 use crate::cli::say;
 use crate::config::Layout;
 use crate::data::Tokenizer;
@@ -54,8 +54,7 @@ pub fn run(args: Args, stop: &AtomicBool) -> Result<()> {
         Error::checkpoint(&found.path, text)
     })?;
     let tokenizer = Tokenizer::load(&path)?;
-    let backend = args.device.cpu(found.config.train.precision)?;
-    let model = load_model(&backend, &found, false)?;
+    let backend = args.device.open(found.config.train.precision)?;
     let eos = tokenizer.eos(None).ok().map(|(_, id)| id);
     let mut prompt = Vec::new();
     // Packed training shows every document after the end of another one.
@@ -70,7 +69,10 @@ pub fn run(args: Args, stop: &AtomicBool) -> Result<()> {
         seed: args.seed,
         eos,
     };
-    let out = generate(&backend, &model, &prompt, 1, &sampling, stop)?;
+    let out = on_backend!(backend, |backend| {
+        let model = load_model(backend, &found, false)?;
+        generate(backend, &model, &prompt, 1, &sampling, stop)?
+    });
     let start = usize::from(prompt.first() == eos.as_ref() && !prompt.is_empty());
     let mut ids = prompt[start..].to_vec();
     ids.extend(&out[0]);

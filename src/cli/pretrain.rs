@@ -5,10 +5,10 @@ use std::sync::atomic::AtomicBool;
 
 use toml::Table;
 
-use crate::backend::Cpu;
+use crate::backend::Backend;
 use crate::checkpoint::{self, Checkpoint};
 use crate::cli::demo::Demo;
-use crate::cli::device::DeviceArgs;
+use crate::cli::device::{DeviceArgs, on_backend};
 use crate::cli::logging::Log;
 use crate::cli::{dry_run, say};
 use crate::config::{Config, layers};
@@ -64,7 +64,7 @@ pub fn run(args: Args, stop: &AtomicBool, log: &Log) -> Result<()> {
     if args.dry_run {
         return dry_run::print(&config);
     }
-    let backend = args.device.cpu(config.train.precision)?;
+    let backend = args.device.open(config.train.precision)?;
     std::fs::create_dir_all(&out).map_err(Error::io("create", &out))?;
     let _lock = lock(&out)?;
     if checkpoint.is_none() && args.resume.is_none() && !checkpoint::list(&out)?.is_empty() {
@@ -85,17 +85,19 @@ pub fn run(args: Args, stop: &AtomicBool, log: &Log) -> Result<()> {
         (None, Some(demo)) => demo.data(),
         (None, None) => unreachable!("one of both is there"),
     };
-    let summary = train(&args, &backend, &config, &out, &folder, checkpoint, stop)?;
-    report(&summary, &config, &out)?;
-    match demo {
-        Some(demo) => demo.report(&backend, &out, &config, &summary, stop),
-        None => Ok(()),
-    }
+    on_backend!(backend, |backend| {
+        let summary = train(&args, backend, &config, &out, &folder, checkpoint, stop)?;
+        report(&summary, &config, &out)?;
+        match demo {
+            Some(demo) => demo.report(backend, &out, &config, &summary, stop),
+            None => Ok(()),
+        }
+    })
 }
 
-fn train(
+fn train<B: Backend>(
     args: &Args,
-    backend: &Cpu,
+    backend: &B,
     config: &Config,
     out: &Path,
     folder: &Path,
@@ -121,11 +123,7 @@ fn train(
         tokenizer: tokenizer.as_ref().map(|t| t.json().to_vec()),
         ..RunOptions::new(stop)
     };
-    tracing::info!(
-        "{}  ({})",
-        dry_run::headline(config)?,
-        crate::backend::Backend::describe(backend)
-    );
+    tracing::info!("{}  ({})", dry_run::headline(config)?, backend.describe());
     tracing::info!(
         "{} training tokens in {}, {} rows of {}; run folder {}",
         data.tokens(),

@@ -105,7 +105,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
             program: env!("CARGO_PKG_VERSION").into(),
             dataset_fingerprint: data.fingerprint(),
             tokenizer_hash: options.tokenizer_hash,
-            precision: resolved_precision(config),
+            precision: backend.precision().to_string(),
             ..State::default()
         };
         let mut trainer = Self::assemble(backend, config, model, data, validation, state, options)?;
@@ -382,13 +382,5 @@ impl<'a, B: Backend> Trainer<'a, B> {
     /// Run folder, if any.
     pub fn out(&self) -> Option<&Path> {
         self.options.out.as_deref()
-    }
-}
-
-/// Name of the precision that a run works in on the CPU.
-fn resolved_precision(config: &Config) -> String {
-    match config.train.precision {
-        crate::config::Precision::Auto => "f32".into(),
-        p => p.to_string(),
     }
 }

@@ -10,7 +10,7 @@ use crate::error::{Error, Result, check_len};
 use crate::layer::ParamRef;
 use crate::model::Llama;
 use crate::topology::Itop;
-use crate::train::{RunOptions, Trainer, resolved_precision};
+use crate::train::{RunOptions, Trainer};
 
 /// Keys that may change at a resume without changing what is computed.
 const FREE: [&str; 6] = [
@@ -148,10 +148,13 @@ impl<'a, B: Backend> Trainer<'a, B> {
                 "was trained with another tokenizer; give the same --data",
             ));
         }
-        let precision = resolved_precision(config);
+        let precision = backend.precision().to_string();
         if state.precision != precision {
-            let text =
-                format!("was trained in {}, this run would use {precision}", state.precision);
+            let text = format!(
+                "was trained in {was}, this run would use {precision}; give the same --device, or \
+                 --set train.precision={was}",
+                was = state.precision
+            );
             return Err(Error::checkpoint(&checkpoint.path, text));
         }
         let mut model = load_model(backend, checkpoint, true)?;

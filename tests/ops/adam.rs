@@ -81,7 +81,7 @@ fn single_steps<B: Backend>(backend: &B, c: &Case) {
         // In bf16 gradient, both moments, root, its correction, ε, shrunk and final weight.
         let t = Tolerance { precision: c.precision, terms: 12, roundings: 6 };
         for (x, (want, what)) in [&p, &m, &v].iter().zip(want.iter().zip(["p", "m", "v"])) {
-            t.check(&format!("{name} {what}"), &backend.read(x).unwrap(), want);
+            t.check_parameter(backend, &format!("{name} {what}"), &backend.read(x).unwrap(), want);
         }
     }
     if let (Some(before), Some(after)) = (&c.ages, ages) {

@@ -5,7 +5,7 @@ use chtsl::config::{Activation, Precision};
 use chtsl::sparse::Pattern;
 
 use super::low_rank::{Case, check, check_derivatives, plans};
-use crate::support::{PRECISIONS, act, buf, on_each, stale};
+use crate::support::{PRECISIONS, act, buf, on_each, stale, stale_statistics, statistics};
 
 #[test]
 fn aligned_projections_match_the_loops() {
@@ -31,7 +31,7 @@ fn by_hand<B: Backend>(backend: &B) {
     let w = Hybrid { sparse: Some(&sparse), low_rank: Some(low), rows: 2, cols: 1 };
     let x = act(backend, 1, 3, &[1.0, 0.0, -2.0]);
     let (mut u, mut o) = (stale(backend, 1, 3), stale(backend, 2, 3));
-    let mut sums = stale(backend, branch_sums::COUNT, 3);
+    let mut sums = stale_statistics(backend, branch_sums::COUNT, 3);
     backend.hybrid_forward(&w, &x, Some(&mut u), &mut o, Some(&mut sums)).unwrap();
     assert_eq!(backend.read_act(&o).unwrap(), [2.0, 0.0, -4.0, -6.0, 0.0, 12.0]);
     let sums = backend.read_act(&sums).unwrap();
@@ -68,7 +68,7 @@ fn zero_coefficients<B: Backend>(backend: &B) {
         backend.hybrid_forward(&w, &x, Some(&mut u), &mut o, None).unwrap();
         let mut d_o = act(backend, 3, 2, &[1.0, -1.0, 2.0, -2.0, 3.0, -3.0]);
         let mut dx = stale(backend, 2, 2);
-        let c = zero.then(|| act(backend, 1, 2, &[0.0; 2]));
+        let c = zero.then(|| statistics(backend, 1, 2, &[0.0; 2]));
         let [mut dv, mut da, mut db] = [6, 2, 3].map(|n| buf(backend, &vec![0.0; n]));
         let grads = chtsl::backend::HybridGrads {
             values: Some(&mut dv),

@@ -6,7 +6,7 @@ use chtsl::config::Precision;
 use crate::support::oracle::{self, Attention, Bounded};
 use crate::support::{
     Fill, PRECISIONS, Source, Tolerance, act, assert_derivative, assert_refused, bounded, dot,
-    on_each, stale, take, wide,
+    on_each, stale, stale_statistics, take, wide,
 };
 
 pub fn shape(s: &Attention) -> AttentionShape<'_> {
@@ -74,7 +74,7 @@ fn check<B: Backend>(backend: &B, c: &Case) {
         Tolerance { precision: c.precision, terms: c.a.head_dim + c.a.seq_len + 24, roundings: 1 };
     let backward = Tolerance { terms: 2 * forward.terms, roundings: 2, ..forward };
     let [q, k, v, d_out] = [&c.q, &c.k, &c.v, &c.d_out].map(|x| act(backend, f, n, x));
-    let (mut out, mut lse) = (stale(backend, f, n), stale(backend, heads, n));
+    let (mut out, mut lse) = (stale(backend, f, n), stale_statistics(backend, heads, n));
     backend.attention_forward(shape(&c.a), c.a.base, &q, &k, &v, &mut out, &mut lse).unwrap();
     forward.check(&name("out"), &backend.read_act(&out).unwrap(), &c.forward.0);
     forward.statistic(&name("lse"), &backend.read_act(&lse).unwrap(), &c.forward.1);
@@ -161,7 +161,7 @@ fn decode<B: Backend>(backend: &B, precision: Precision, a: &Attention, x: &[Vec
     let [bq, bk, bv] = x.each_ref().map(|x| bounded(x));
     let (want, _) = oracle::attention_forward(a, &bq, &bk, &bv);
     let [q, k, v] = x.each_ref().map(|x| act(backend, f, n, x));
-    let (mut full, mut lse) = (stale(backend, f, n), stale(backend, a.heads, n));
+    let (mut full, mut lse) = (stale(backend, f, n), stale_statistics(backend, a.heads, n));
     backend.attention_forward(shape(a), a.base, &q, &k, &v, &mut full, &mut lse).unwrap();
     let full = backend.read_act(&full).unwrap();
 
@@ -207,7 +207,7 @@ fn refuse<B: Backend>(b: &B) {
     let s = plain(2, 3, 2, 4);
     let run = |s: &Attention, q: (usize, usize), v: (usize, usize), lse: (usize, usize)| {
         let (q, v) = (new(q.0, q.1), new(v.0, v.1));
-        let (mut out, mut lse) = (new(s.features(), s.tokens()), new(lse.0, lse.1));
+        let (mut out, mut lse) = (new(s.features(), s.tokens()), stale_statistics(b, lse.0, lse.1));
         b.attention_forward(shape(s), s.base, &q, &q, &v, &mut out, &mut lse)
     };
     run(&s, (8, 6), (8, 6), (2, 6)).unwrap();
@@ -221,7 +221,7 @@ fn refuse<B: Backend>(b: &B) {
     let late = Attention { starts: Some(vec![0, 2, 0, 0, 0, 0]), ..s.clone() };
     assert_refused("a start behind its token", run(&late, (8, 6), (8, 6), (2, 6)));
 
-    let (x, lse) = (new(8, 6), new(2, 6));
+    let (x, lse) = (new(8, 6), stale_statistics(b, 2, 6));
     let [mut dq, mut dk, mut dv] = [new(8, 6), new(8, 6), new(8, 5)];
     assert_refused(
         "dv",

@@ -35,7 +35,7 @@ fn check<B: Backend>(backend: &B, c: &Case) {
     oracle::embedding_backward(&mut want, &c.ids, &bounded(&c.dx), f);
     // All tokens may have the same id.
     let tolerance = Tolerance { precision: c.precision, terms: n + 1, roundings: 1 };
-    tolerance.check(&what, &backend.read(&dtable).unwrap(), &want);
+    tolerance.check_parameter(backend, &what, &backend.read(&dtable).unwrap(), &want);
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn check<B: Backend>(backend: &B, c: &Case) {
     let mut dw = buf(backend, &c.dw);
     backend.dense_backward_weight(&dy, &x, &mut dw).unwrap();
     let want = oracle::add(&c.want_dw, &bounded(&c.dw));
-    c.tolerance(tokens).check(&name("dw"), &backend.read(&dw).unwrap(), &want);
+    c.tolerance(tokens).check_parameter(backend, &name("dw"), &backend.read(&dw).unwrap(), &want);
 }
 
 #[test]

@@ -8,7 +8,9 @@ use chtsl::config::{Activation, Precision};
 use chtsl::sparse::Pattern;
 
 use super::attention::{plain, shape};
-use crate::support::{PRECISIONS, Source, act, buf, columns, cpus, on_each, stale, take};
+use crate::support::{
+    PRECISIONS, Source, act, buf, columns, cpus, on_each, stale, stale_statistics, statistics, take,
+};
 
 const ROWS: usize = 50;
 const COLS: usize = 40;
@@ -115,10 +117,10 @@ fn run<B: Backend>(bk: &B, w: &World) -> Vec<(&'static str, Output)> {
     let (a, b) = (buf(bk, &w.a), buf(bk, &w.b));
     let low = LowRank { a: &a, b: &b, rank: RANK, activation: Activation::Silu, scale: 0.5 };
     let hybrid = Hybrid { sparse: Some(&csr), low_rank: Some(low), rows: ROWS, cols: COLS };
-    let (mut u, mut o, mut s) = (new(RANK), new(ROWS), new(branch_sums::COUNT));
+    let (mut u, mut o, mut s) = (new(RANK), new(ROWS), stale_statistics(bk, branch_sums::COUNT, n));
     bk.hybrid_forward(&hybrid, &x0, Some(&mut u), &mut o, Some(&mut s)).unwrap();
     let (mut d_o, mut dx) = (act(bk, ROWS, n, &w.y[0]), act(bk, COLS, n, &w.x[1]));
-    let c = act(bk, 1, n, &w.c);
+    let c = statistics(bk, 1, n, &w.c);
     let [mut dv, mut da, mut db] = [w.pattern.nnz(), RANK * COLS, ROWS * RANK].map(zeros);
     let grads = HybridGrads { values: Some(&mut dv), a: Some(&mut da), b: Some(&mut db) };
     bk.hybrid_backward(&hybrid, &x0, Some(&u), &o, Some(&c), &mut d_o, &mut dx, true, grads)
@@ -138,7 +140,7 @@ fn run<B: Backend>(bk: &B, w: &World) -> Vec<(&'static str, Output)> {
     results.for_each(|(what, x)| tokens(what, x, ROWS));
 
     let gain = buf(bk, &w.gain);
-    let (mut y, mut rstd) = (new(COLS), new(1));
+    let (mut y, mut rstd) = (new(COLS), stale_statistics(bk, 1, n));
     let (mut dx, mut dgain) = (act(bk, COLS, n, &w.x[2]), zeros(COLS));
     bk.rmsnorm_forward(&x0, &gain, 1e-6, &mut y, &mut rstd).unwrap();
     bk.rmsnorm_backward(&x1, &x0, &gain, &rstd, &mut dx, &mut dgain).unwrap();
@@ -148,7 +150,7 @@ fn run<B: Backend>(bk: &B, w: &World) -> Vec<(&'static str, Output)> {
     sums.push(("dgain", sum(&dgain)));
 
     let s = plain(n / SEQ, SEQ, HEADS, COLS / HEADS);
-    let (mut out, mut lse) = (new(COLS), new(HEADS));
+    let (mut out, mut lse) = (new(COLS), stale_statistics(bk, HEADS, n));
     let [mut dq, mut dk, mut dv] = [0; 3].map(|_| new(COLS));
     bk.attention_forward(shape(&s), s.base, &x0, &x1, &x2, &mut out, &mut lse).unwrap();
     bk.attention_backward(

@@ -7,7 +7,7 @@ use chtsl::sparse::Pattern;
 use crate::support::oracle::{self, Bounded, Extents};
 use crate::support::{
     PRECISIONS, Source, Tolerance, act, assert_derivative, assert_refused, bounded, buf, dot,
-    on_each, stale, take, wide,
+    on_each, stale, stale_statistics, statistics, take, wide,
 };
 
 /// What a projection consists of.
@@ -114,7 +114,7 @@ pub fn check<B: Backend>(backend: &B, c: &Case) {
     let x = act(backend, cols, tokens, &c.x);
     let mut u = low.then(|| stale(backend, rank, tokens));
     let mut o = stale(backend, rows, tokens);
-    let mut sums = c.plan.aligned.then(|| stale(backend, branch_sums::COUNT, tokens));
+    let mut sums = c.plan.aligned.then(|| stale_statistics(backend, branch_sums::COUNT, tokens));
     backend.hybrid_forward(&w, &x, u.as_mut(), &mut o, sums.as_mut()).unwrap();
     forward.check(&name("O"), &backend.read_act(&o).unwrap(), &c.forward.o);
     if let Some(sums) = sums {
@@ -131,7 +131,7 @@ pub fn check<B: Backend>(backend: &B, c: &Case) {
         let mut d_o = act(backend, rows, tokens, &c.d_o);
         let mut dx = act(backend, cols, tokens, &c.dx);
         let [mut dv, mut da, mut db] = c.grads.each_ref().map(|g| buf(backend, g));
-        let coefficients = c.plan.aligned.then(|| act(backend, 1, tokens, &c.coefficients));
+        let coefficients = c.plan.aligned.then(|| statistics(backend, 1, tokens, &c.coefficients));
         // Without coefficients the output is not read: anything of its extents will do.
         let leftovers = stale(backend, rows, tokens);
         let grads = HybridGrads {
@@ -165,7 +165,7 @@ pub fn check<B: Backend>(backend: &B, c: &Case) {
             [dv, da, db].iter().zip(wants).zip(c.grads.iter().zip(["dvalues", "dA", "dB"]))
         {
             let want = oracle::add(want, &bounded(before));
-            backward.check(&name(what), &backend.read(got).unwrap(), &want);
+            backward.check_parameter(backend, &name(what), &backend.read(got).unwrap(), &want);
         }
     }
     take(backend, o, rows, tokens);
@@ -272,7 +272,7 @@ fn refuse<B: Backend>(bk: &B) {
     assert_refused("u", bk.hybrid_forward(&both(), &x, Some(&mut u8), &mut o, None));
     assert_refused("x", bk.hybrid_forward(&both(), &new(6, 9), Some(&mut u), &mut o, None));
     assert_refused("o", bk.hybrid_forward(&both(), &x, Some(&mut u), &mut new(4, 7), None));
-    let mut sums = new(4, 9);
+    let mut sums = stale_statistics(bk, 4, 9);
     let refused = bk.hybrid_forward(&both(), &x, Some(&mut u), &mut o, Some(&mut sums));
     assert_refused("sums", refused);
 
@@ -280,7 +280,8 @@ fn refuse<B: Backend>(bk: &B) {
     let backward = |n: [Option<usize>; 3], d: (usize, usize), dx: (usize, usize), c: usize| {
         let [mut v, mut a, mut b] = n.map(|n| n.map(|n| bk.buf(n).unwrap()));
         let grads = HybridGrads { values: v.as_mut(), a: a.as_mut(), b: b.as_mut() };
-        let (mut d_o, mut dx, c) = (new(d.0, d.1), new(dx.0, dx.1), new(1, c));
+        let (mut d_o, mut dx) = (new(d.0, d.1), new(dx.0, dx.1));
+        let c = stale_statistics(bk, 1, c);
         let (u, o) = (new(2, 9), new(4, 9));
         bk.hybrid_backward(&both(), &x, Some(&u), &o, Some(&c), &mut d_o, &mut dx, false, grads)
     };
@@ -302,7 +303,7 @@ fn refuse<B: Backend>(bk: &B) {
     let sparse = Hybrid { low_rank: None, ..both() };
     let (mut v, mut d_o, mut dx) = (bk.buf(3).unwrap(), new(4, 9), new(5, 9));
     let grads = HybridGrads { values: Some(&mut v), a: None, b: None };
-    let c = new(1, 9);
+    let c = stale_statistics(bk, 1, 9);
     let alone =
         bk.hybrid_backward(&sparse, &x, None, &o, Some(&c), &mut d_o, &mut dx, false, grads);
     assert_refused("alignment without a low-rank branch", alone);

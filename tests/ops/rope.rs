@@ -5,13 +5,13 @@ use chtsl::config::Precision;
 
 use super::attention::{plain, shape};
 use crate::support::oracle::Attention;
-use crate::support::{Source, act, on_each, stale};
+use crate::support::{Source, act, on_each, stale, stale_statistics};
 
 /// (out, lse) of one head on the backend.
 fn run<B: Backend>(backend: &B, a: &Attention, x: [&[f32]; 3]) -> (Vec<f32>, Vec<f32>) {
     let (f, n) = (a.features(), a.tokens());
     let [q, k, v] = x.map(|x| act(backend, f, n, x));
-    let (mut out, mut lse) = (stale(backend, f, n), stale(backend, a.heads, n));
+    let (mut out, mut lse) = (stale(backend, f, n), stale_statistics(backend, a.heads, n));
     backend.attention_forward(shape(a), a.base, &q, &k, &v, &mut out, &mut lse).unwrap();
     (backend.read_act(&out).unwrap(), backend.read_act(&lse).unwrap())
 }

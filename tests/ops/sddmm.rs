@@ -48,7 +48,7 @@ fn check<B: Backend>(backend: &B, c: &Case) {
     backend.sddmm(&w, &dy, &x, &mut dvalues).unwrap();
     let tolerance = Tolerance { precision: c.precision, terms: c.tokens + 2, roundings: 1 };
     let what = format!("{} {}", backend.describe(), c.what);
-    tolerance.check(&what, &backend.read(&dvalues).unwrap(), &c.want);
+    tolerance.check_parameter(backend, &what, &backend.read(&dvalues).unwrap(), &c.want);
 }
 
 #[test]

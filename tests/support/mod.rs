@@ -1,6 +1,7 @@
 //! What tests of operations share: the backends present, seeded inputs, comparisons with computed
 //! tolerances and central differences. The f64 loops to compare with are in [`oracle`].
 
+pub mod emulated;
 pub mod oracle;
 
 use std::sync::OnceLock;
@@ -31,6 +32,9 @@ pub fn cpus(precision: Precision) -> &'static [Cpu] {
 macro_rules! on_each {
     ($precision:expr, |$backend:ident| $body:expr) => {
         for $backend in $crate::support::cpus($precision) {
+            $body;
+        }
+        for $backend in $crate::support::emulated::backends($precision) {
             $body;
         }
     };
@@ -138,6 +142,18 @@ pub fn stale<B: Backend>(backend: &B, features: usize, tokens: usize) -> B::Act 
     act(backend, features, tokens, &vec![77.0; features * tokens])
 }
 
+/// Numbers per token that stay f32, with these elements.
+pub fn statistics<B: Backend>(backend: &B, rows: usize, tokens: usize, data: &[f32]) -> B::Act {
+    let mut x = backend.statistics(rows, tokens).expect("memory");
+    backend.write_act(&mut x, data).expect("the right length");
+    x
+}
+
+/// Leftover numbers per token, for operations that overwrite.
+pub fn stale_statistics<B: Backend>(backend: &B, rows: usize, tokens: usize) -> B::Act {
+    statistics(backend, rows, tokens, &vec![77.0; rows * tokens])
+}
+
 /// A buffer with these elements.
 pub fn buf<B: Backend>(backend: &B, data: &[f32]) -> B::Buf {
     let mut x = backend.buf(data.len()).expect("memory");
@@ -212,6 +228,21 @@ impl Tolerance {
             let apart = norm(&mut pairs.map(|(g, w)| f64::from(*g) / a - w.value / b));
             let allowed = self.typical() * magnitude / b;
             assert!(apart <= allowed, "{what}: 1 - cosine is {:e}", apart * apart / 2.0);
+        }
+    }
+
+    /// Compares a parameter, its gradient or its moments. The CPU's pure bf16 stores them in bf16,
+    /// devices keep them in f32.
+    pub fn check_parameter<B: Backend>(
+        &self,
+        backend: &B,
+        what: &str,
+        got: &[f32],
+        want: &[Bounded],
+    ) {
+        match backend.name() {
+            "cpu" => self.check(what, got, want),
+            _ => self.statistic(what, got, want),
         }
     }
 

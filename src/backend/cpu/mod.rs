@@ -103,6 +103,10 @@ impl Backend for Cpu {
         "cpu"
     }
 
+    fn precision(&self) -> Precision {
+        if self.bf16 { Precision::Bf16Pure } else { Precision::F32 }
+    }
+
     fn describe(&self) -> String {
         format!("cpu, {} threads, {:?}", self.threads(), self.level).to_lowercase()
     }

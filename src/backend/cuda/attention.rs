@@ -102,15 +102,20 @@ fn with_shape(
         Some(r) if (r.head_dim, r.base) == wanted && r.positions >= positions => r,
         slot => slot.insert(Rope::new(cuda, shape.head_dim, rope_base, positions)?),
     };
-    let list = shape.starts.unwrap_or(&[]);
-    let mut starts = cuda.scratch(Scratch::Lists, size_of_val(list))?;
-    starts.write(0, list)?;
+    let starts = match shape.starts {
+        Some(list) => {
+            let mut memory = cuda.scratch(Scratch::Lists, size_of_val(list))?;
+            memory.write(0, list)?;
+            Some(memory)
+        }
+        None => None,
+    };
     f(chtsl_attention {
         sequences: shape.sequences as u32,
         seq_len: shape.seq_len as u32,
         heads: shape.heads as u32,
         head_dim: shape.head_dim as u32,
-        starts: if list.is_empty() { std::ptr::null() } else { starts.pointer().cast() },
+        starts: starts.as_ref().map_or(std::ptr::null(), |m| m.pointer().cast_const().cast()),
         rope: rope.table.pointer().cast(),
     })
 }

@@ -3,6 +3,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | [`driver`] | opens the device: libcuda, cuBLASLt, and a sentence for what is missing |
 //! | [`runtime`] | what a machine offers beside kernels; a device or the tests' emulator |
 //! | [`memory`] | activations, parameters, links in device memory |
 //! | `launch` | calls of launchers, their status |
@@ -18,6 +19,7 @@ mod attention;
 #[rustfmt::skip]
 pub mod bindings;
 mod cross_entropy;
+pub mod driver;
 mod elementwise;
 mod embedding;
 mod gemm;
@@ -68,19 +70,20 @@ pub enum Strategy {
     Dense,
 }
 
-/// Purposes of scratch memory; an operation may hold several at once.
+/// Purposes of scratch memory. An operation that holds several takes them in this order, so that two
+/// threads with one backend cannot wait for each other.
 #[derive(Clone, Copy)]
 enum Scratch {
     /// Output of the sparse branch before the low-rank branch joins it.
     Branch,
     /// Dense form of a sparse matrix, or its dense gradient.
     Dense,
-    /// Rounded copies, and partial sums of reductions.
-    Partial,
     /// Logits of one chunk of tokens.
     Logits,
     /// Small integer lists: token ids, targets, document starts.
     Lists,
+    /// Transposed copies, and partial sums of reductions.
+    Partial,
 }
 
 impl Scratch {
@@ -169,6 +172,13 @@ impl Backend for Cuda {
 
     fn name(&self) -> &'static str {
         self.runtime.name()
+    }
+
+    fn precision(&self) -> Precision {
+        match self.element {
+            Element::F32 => Precision::F32,
+            Element::Bf16 => Precision::Bf16Master,
+        }
     }
 
     fn describe(&self) -> String {
