@@ -3,6 +3,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | [`driver`] | opens the device: libcuda, cuBLASLt, and a sentence for what is missing |
 //! | [`runtime`] | what a machine offers beside kernels; a device or the tests' emulator |
 //! | [`memory`] | activations, parameters, links in device memory |
 //! | `launch` | calls of launchers, their status |
@@ -18,6 +19,7 @@ mod attention;
 #[rustfmt::skip]
 pub mod bindings;
 mod cross_entropy;
+pub mod driver;
 mod elementwise;
 mod embedding;
 mod gemm;
