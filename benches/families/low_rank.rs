@@ -51,11 +51,8 @@ pub fn groups<B: Timed>(c: &mut Criterion, machine: &Machine<B>) {
                         return bk.hybrid_forward(&w, &x, u, &mut o, sums).expect("runs");
                     }
                     bk.copy(&d_o, &mut scratch).expect("runs");
-                    let grads = HybridGrads {
-                        values: Some(&mut dv),
-                        a: Some(&mut da),
-                        b: Some(&mut db),
-                    };
+                    let grads =
+                        HybridGrads { values: Some(&mut dv), a: Some(&mut da), b: Some(&mut db) };
                     let (u, c) = (Some(&u), Some(&coefficients));
                     bk.hybrid_backward(&w, &x, u, &o, c, &mut scratch, &mut dx, false, grads)
                         .expect("runs");
