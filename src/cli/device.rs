@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use crate::backend::cuda::driver::{self, Driver};
+use crate::backend::cuda::driver;
 use crate::backend::{Cpu, Cuda};
 use crate::config::Precision;
 use crate::error::{Error, Result};
@@ -50,26 +50,26 @@ pub struct DeviceArgs {
 }
 
 impl DeviceArgs {
-    /// Opens the backend that `--device` asks for; `auto` takes CUDA where it works and says why when
-    /// it does not.
+    /// Opens the backend that `--device` asks for.
     ///
     /// Errors: [`Error::Device`] when `--device cuda` cannot be had.
     pub fn open(&self, precision: Precision) -> Result<Opened> {
         match self.device {
+            Device::Cuda => match Cuda::open(precision) {
+                Err(Error::Device(text)) => Err(Error::Device(format!("--device cuda: {text}"))),
+                other => other.map(Opened::Cuda),
+            },
             Device::Cpu => self.cpu(precision).map(Opened::Cpu),
-            Device::Cuda => cuda(probe().map_err(asked)?, precision).map(Opened::Cuda),
-            Device::Auto => match probe().and_then(|driver| cuda(driver, precision)) {
+            // A build without kernels is a CPU build: nothing to explain, unless there is a GPU to miss.
+            Device::Auto if !cfg!(chtsl_cuda) && !driver::present() => {
+                self.cpu(precision).map(Opened::Cpu)
+            }
+            Device::Auto => match Cuda::open(precision) {
                 Ok(cuda) => Ok(Opened::Cuda(cuda)),
-                Err(Error::Device(why)) => {
-                    // In a CPU build the CPU is what one expects, unless there is a GPU to miss.
-                    if cfg!(chtsl_cuda) || driver::present() {
-                        tracing::info!("computing on the CPU: {why}");
-                    } else {
-                        tracing::debug!("computing on the CPU: {why}");
-                    }
+                Err(reason) => {
+                    tracing::info!("computing on the CPU: {reason}");
                     self.cpu(precision).map(Opened::Cpu)
                 }
-                Err(e) => Err(e),
             },
         }
     }
@@ -80,24 +80,5 @@ impl DeviceArgs {
             return Err(Error::Config(text));
         }
         Cpu::new(self.threads, precision)
-    }
-}
-
-/// Opens the device, or says in one sentence why there is none for this build.
-pub fn probe() -> Result<Driver> {
-    driver::open()
-}
-
-/// The backend on an open device.
-fn cuda(driver: Driver, _precision: Precision) -> Result<Cuda> {
-    let what = driver.describe();
-    Err(Error::Device(format!("this version does not compute on a device yet, though there is {what}")))
-}
-
-/// Names the flag that cannot be met.
-fn asked(e: Error) -> Error {
-    match e {
-        Error::Device(why) => Error::Device(format!("--device cuda: {why}")),
-        e => e,
     }
 }

@@ -80,8 +80,10 @@ int cuGetErrorString(int code, const char** text) {
 }
 
 #define NAMED(name) int name(void) { return 0; }
-NAMED(cuCtxGetCurrent)
-NAMED(cuCtxSynchronize)
+NAMED(cuEventCreate)
+NAMED(cuEventDestroy_v2)
+NAMED(cuEventElapsedTime)
+NAMED(cuEventRecord)
 NAMED(cuMemAlloc_v2)
 NAMED(cuMemFree_v2)
 NAMED(cuMemcpyDtoDAsync_v2)
