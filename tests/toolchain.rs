@@ -14,20 +14,21 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nvcc::{Decision, Places, Search, Wish, decide, search};
 
 /// A compiler that answers as nvcc does and gives kernels to `cc`, which compiles a file without device
 /// code. Calls with `-c` are logged beside it.
-const STAND_IN: &str = r#"#!/bin/sh
+const STAND_IN: &str = r##"#!/bin/sh
 here=$(cd "$(dirname "$0")" && pwd)
 for a in "$@"; do
   case "$a" in
     --version) echo "Cuda compilation tools, release VERSION, V.0"; exit 0;;
     --dryrun) echo "#\$ TOP=$here/.." >&2; exit 0;;
-    --lib) shift; while [ $# -gt 2 ]; do set -- "$@" "$1"; shift; done
-           # Now: -o LIBRARY OBJECTS...
-           shift; library=$1; shift; ar crs "$library" "$@"; exit $?;;
+    --lib) shift; objects=
+           while [ "$1" != -o ]; do objects="$objects $1"; shift; done
+           ar crs "$2" $objects; exit $?;;
     usable.cu) BODY;;
   esac
 done
@@ -45,7 +46,7 @@ done
 echo "$(basename "$source")" >> "$here/log"
 echo "ptxas info    : Compiling entry function '_Z1kv' for 'sm_80'" >&2
 exec cc -x c++ -fPIC $include -MMD -MF "$depfile" -c "$source" -o "$object"
-"#;
+"##;
 
 /// Makes a toolkit in `dir` whose compiler says it is `version`; `body` handles the test kernel.
 fn toolkit(dir: &Path, version: &str, body: &str) -> PathBuf {
@@ -62,13 +63,19 @@ fn toolkit(dir: &Path, version: &str, body: &str) -> PathBuf {
 
 const WORKS: &str = "exit 0";
 
+/// A folder for one test at a time: a script that one thread has open for writing while another forks
+/// cannot be started ("text file busy").
 struct Fixture {
     dir: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
 }
+
+static ONE: Mutex<()> = Mutex::new(());
 
 impl Fixture {
     fn new() -> Self {
-        Fixture { dir: tempfile::tempdir().unwrap() }
+        let _alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        Fixture { dir: tempfile::tempdir().unwrap(), _alone }
     }
 
     fn at(&self, name: &str) -> PathBuf {
