@@ -250,7 +250,7 @@ fn cublaslt_that_cannot_be_used() {
 /// `chtsl pretrain` on a few steps of a small corpus; the device is opened before anything is written.
 fn pretrain(stubs: &Stubs, device: &str, env: &[(&str, &str)]) -> Output {
     let small = "train.steps=1 model.hidden=32 model.intermediate=48 model.layers=1 model.heads=2 \
-                 model.vocab=300 model.seq_len=16 train.batch=4 train.micro_batch=2 train.warmup=0.0";
+                 model.vocab=300 model.seq_len=16 train.batch=4 train.micro_batch=2 train.warmup=0";
     let mut command = Command::cargo_bin("chtsl").unwrap();
     command.args(["pretrain", "--device", device, "--threads", "1", "--out"]);
     command.arg(stubs.at("run")).arg("--data").arg(stubs.at("data"));

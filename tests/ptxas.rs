@@ -10,9 +10,22 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-/// Shared memory that a launch adds to what the kernel declares, in bytes, at its largest: ptxas does
-/// not see it. Kernels that are not listed use none.
-const DYNAMIC_SHARED: [(&str, u64); 0] = [];
+/// Shared memory that a launch adds to what the kernel declares, in bytes: ptxas does not see it. Follows
+/// the launchers' arithmetic for the largest head of an instance, and for 512 rows of operand.
+fn dynamic_shared(kernel: &str) -> u64 {
+    let (stem, arguments) = kernel.split_once('<').unwrap_or((kernel, ""));
+    let per = arguments.trim_end_matches('>').rsplit(',').next().and_then(|n| n.parse().ok());
+    let per: u64 = per.unwrap_or(0);
+    let bytes = if arguments.starts_with("bf16") { 2 } else { 4 };
+    match stem {
+        "attention_forward_kernel" => (3 * 16 * per + 64) * 68 * 4,
+        "attention_backward_keys_kernel" | "attention_backward_queries_kernel" => {
+            ((4 * 16 * per + 64) * 68 + 2 * 64) * 4
+        }
+        "product_tile_kernel" => 512 * 32 * per * bytes,
+        _ => 0,
+    }
+}
 
 /// A multiprocessor of compute capability 8.0 or 9.0.
 struct Multiprocessor {
@@ -46,10 +59,11 @@ impl Multiprocessor {
 }
 
 /// One kernel on one target.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Usage {
     registers: u64,
     shared: u64,
+    dynamic: u64,
     stack: u64,
     spill: u64,
     threads: u64,
@@ -96,8 +110,8 @@ fn parse(text: &str) -> Table {
             let (mangled, target) = (parts.next().unwrap(), parts.nth(1).unwrap());
             let k = (file.clone(), plain_name(mangled), target.to_string());
             keys.entry(mangled.to_string()).or_default().push(k.clone());
-            let none = Usage { registers: 0, shared: 0, stack: 0, spill: 0, threads: 0, warps: 0 };
-            assert!(table.insert(k.clone(), none).is_none(), "two kernels are called {k:?}");
+            let empty = Usage { dynamic: dynamic_shared(&k.1), ..Usage::default() };
+            assert!(table.insert(k.clone(), empty).is_none(), "two kernels are called {k:?}");
             key = Some(k);
         } else if let Some(rest) = line.strip_prefix("launch bounds : ") {
             let mut words = rest.split(' ');
@@ -119,36 +133,33 @@ fn parse(text: &str) -> Table {
     for ((file, kernel, target), usage) in &mut table {
         assert!(usage.threads > 0, "{file}: {kernel} has no __launch_bounds__");
         let machine = MULTIPROCESSORS.iter().find(|m| m.target == target.as_str()).unwrap();
-        let dynamic = DYNAMIC_SHARED.iter().find(|(name, _)| kernel.starts_with(name));
-        let shared = usage.shared + dynamic.map_or(0, |(_, bytes)| *bytes);
+        let shared = usage.shared + usage.dynamic;
         usage.warps = machine.resident_warps(usage.threads, usage.registers, shared);
     }
     table
 }
 
 fn print(table: &Table, compiler: &str) -> String {
+    let [a100, h100] = MULTIPROCESSORS.map(|m| format!("{}, {} KiB", m.name, m.shared >> 10));
     let mut text = format!(
         "# Kernel resources\n\n\
-         Made by `CHTSL_BLESS=1 CHTSL_CUDA=require cargo test --test ptxas`; without `CHTSL_BLESS` the test \
-         compares.\nCompiler: {compiler}. Registers per thread, bytes of static shared memory per block, \
-         bytes of stack and of\nspilled registers (stores + loads) per thread, threads per block \
-         (`__launch_bounds__`), and the warps that fit on a\nmultiprocessor at once, of {WARPS}, by \
-         NVIDIA's occupancy rules for"
-    );
-    for (i, m) in MULTIPROCESSORS.iter().enumerate() {
-        let and = if i > 0 { " and" } else { "" };
-        write!(text, "{and} {} ({}, {} KiB shared memory)", m.name, m.target, m.shared >> 10).unwrap();
-    }
-    text.push_str(
-        ". Dynamic shared memory counts where\n`tests/ptxas.rs` names it; ptxas does not see it.\n\n\
-         | file | kernel | target | registers | shared | stack | spill | threads | warps |\n\
-         |---|---|---|---|---|---|---|---|---|\n",
+         Made by `CHTSL_BLESS=1 CHTSL_CUDA=require cargo test --test ptxas`; the test without \
+         `CHTSL_BLESS` compares.\n\
+         Compiler: {compiler}. Per thread: registers, bytes of stack, bytes spilled (stores and \
+         loads). Per block: bytes of\n\
+         static and dynamic shared memory (the latter, which ptxas does not see, from the \
+         launchers' arithmetic in\n\
+         `tests/ptxas.rs`), most threads (`__launch_bounds__`). Warps: how many of {WARPS} fit on a \
+         multiprocessor at once\n\
+         by NVIDIA's occupancy rules, sm_80 ({a100} of shared memory) and sm_90 ({h100}).\n\n\
+         | file | kernel | target | registers | stack | spill | static | dynamic | threads | warps |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n"
     );
     for ((file, kernel, target), u) in table {
         writeln!(
             text,
-            "| {file} | {kernel} | {target} | {} | {} | {} | {} | {} | {} |",
-            u.registers, u.shared, u.stack, u.spill, u.threads, u.warps
+            "| {file} | {kernel} | {target} | {} | {} | {} | {} | {} | {} | {} |",
+            u.registers, u.stack, u.spill, u.shared, u.dynamic, u.threads, u.warps
         )
         .unwrap();
     }
@@ -163,11 +174,12 @@ fn read(record: &str) -> Table {
         let key = (cells[0].into(), cells[1].into(), cells[2].into());
         let usage = Usage {
             registers: n(3),
-            shared: n(4),
-            stack: n(5),
-            spill: n(6),
-            threads: n(7),
-            warps: n(8),
+            stack: n(4),
+            spill: n(5),
+            shared: n(6),
+            dynamic: n(7),
+            threads: n(8),
+            warps: n(9),
         };
         (key, usage)
     })
