@@ -122,7 +122,8 @@ fn parse(text: &str) -> Table {
         } else if let Some(usage) = key.as_ref().and_then(|k| table.get_mut(k)) {
             if line.contains("bytes stack frame") {
                 usage.stack = count(line, " bytes stack frame");
-                usage.spill = count(line, " bytes spill stores") + count(line, " bytes spill loads");
+                usage.spill =
+                    count(line, " bytes spill stores") + count(line, " bytes spill loads");
             } else if line.contains("registers") {
                 usage.registers = count(line, " registers");
                 usage.shared = count(line, " bytes smem");

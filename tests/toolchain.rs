@@ -1,5 +1,6 @@
 //! The search for nvcc and what the build makes of it: where it is looked for and in which order, what
 //! counts as usable, the wishes of `CHTSL_CUDA`, and whole builds of a small crate with a made-up nvcc.
+#![cfg(unix)]
 
 #[allow(dead_code)]
 #[path = "../build/kernels.rs"]
@@ -256,7 +257,8 @@ fn wishes_decide() {
 
 #[test]
 fn compiler_output_is_read() {
-    let text = "nvcc: NVIDIA (R) Cuda compiler driver\nCuda compilation tools, release 13.0, V13.0.88";
+    let text =
+        "nvcc: NVIDIA (R) Cuda compiler driver\nCuda compilation tools, release 13.0, V13.0.88";
     assert_eq!(nvcc::parse_version(text), Some((13, 0)));
     assert_eq!(nvcc::parse_version("release 12"), None);
     assert_eq!(nvcc::reason("\n  warning: x\n  a.h:3: error: y\n"), "a.h:3: error: y");
@@ -286,7 +288,10 @@ fn small_crate(dir: &Path) {
     let write = |name: &str, text: &str| fs::write(dir.join(name), text).unwrap();
     write("kernels/nvcc-requirements.txt", "");
     write("kernels/common/number.cuh", "static int number() { return 40; }\n");
-    write("kernels/one.cu", "#include \"common/number.cuh\"\nextern \"C\" int one() { return number(); }\n");
+    write(
+        "kernels/one.cu",
+        "#include \"common/number.cuh\"\nextern \"C\" int one() { return number(); }\n",
+    );
     write("kernels/two.cu", "#include \"two.h\"\nextern \"C\" int two() { return TWO; }\n");
     write("include/two.h", "#define TWO 2\n");
     write(
@@ -344,7 +349,10 @@ fn whole_builds() {
     let old = toolkit(&f.at("old"), "12.3", WORKS);
     let old = old.to_str().unwrap();
     let (said, build) = runs(&[("NVCC", old)]);
-    assert!(said.contains("is not usable: its version is 12.3, 12.4 or newer is needed||"), "{said}");
+    assert!(
+        said.contains("is not usable: its version is 12.3, 12.4 or newer is needed||"),
+        "{said}"
+    );
     assert_eq!(build.matches("CPU build: ").count(), 1, "{build}");
     assert!(build.contains("warning: small@0.1.0: CPU build: "), "{build}");
 
@@ -374,7 +382,8 @@ fn whole_builds() {
     fs::write(dir.join("include/two.h"), "#define TWO 3\n").unwrap();
     assert!(runs(&env).0.ends_with("\n43\n"));
     assert_eq!(compiled(), "two.cu");
-    fs::write(dir.join("kernels/common/number.cuh"), "static int number() { return 50; }\n").unwrap();
+    fs::write(dir.join("kernels/common/number.cuh"), "static int number() { return 50; }\n")
+        .unwrap();
     assert!(runs(&env).0.ends_with("\n53\n"));
     assert_eq!(compiled(), "one.cu");
 
