@@ -166,6 +166,9 @@ fn driver_that_does_not_start() {
     ] {
         stubs.refused("13.0", &[("STUB_INIT", code)], &[parts[0], parts[1], both]);
     }
+    // NVIDIA's stub for linkers answers everything like this.
+    let told = ["the driver does not tell its version: error 34", "out of LD_LIBRARY_PATH"];
+    stubs.refused("13.0", &[("STUB_VERSION", "34")], &told);
     stubs.refused("13.0", &[("STUB_FAULT", "count")], &["the driver sees no device", both]);
 }
 
@@ -255,7 +258,7 @@ fn cublaslt_that_cannot_be_used() {
 /// `chtsl pretrain` on a few steps of a small corpus; the device is opened before anything is written.
 fn pretrain(stubs: &Stubs, device: &str, env: &[(&str, &str)]) -> Output {
     let small = "train.steps=1 model.hidden=32 model.intermediate=48 model.layers=1 model.heads=2 \
-                 model.vocab=300 model.seq_len=16 train.batch=4 train.micro_batch=2 train.warmup=0.0";
+                 model.vocab=300 model.seq_len=16 train.batch=4 train.micro_batch=2 train.warmup=0";
     let mut command = Command::cargo_bin("chtsl").unwrap();
     command.args(["pretrain", "--device", device, "--threads", "1", "--out"]);
     command.arg(stubs.at("run")).arg("--data").arg(stubs.at("data"));
