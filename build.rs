@@ -95,7 +95,8 @@ fn record(build: &str, toolkit: Option<&Toolkit>) {
 /// What makes this script run again, beside the kernels' own inputs. A new family of kernels comes
 /// with a header, so a new file in `kernels/` needs no watch, and `kernels/emulation` gets none.
 fn watch(root: &Path) {
-    for path in ["build.rs", "build", "include", "kernels/common", "kernels/nvcc-requirements.txt"] {
+    for path in ["build.rs", "build", "include", "kernels/common", "kernels/nvcc-requirements.txt"]
+    {
         println!("cargo::rerun-if-changed={}", root.join(path).display());
     }
     for source in kernels::sources(root).unwrap_or_else(|e| fail(&e)) {

@@ -46,7 +46,9 @@ impl Wish {
             None | Some("") => Ok(Wish::Auto),
             Some("off") => Ok(Wish::Off),
             Some("require") => Ok(Wish::Require),
-            Some(other) => Err(format!("CHTSL_CUDA={other}: must be \"off\", \"require\" or unset")),
+            Some(other) => {
+                Err(format!("CHTSL_CUDA={other}: must be \"off\", \"require\" or unset"))
+            }
         }
     }
 }
@@ -226,7 +228,8 @@ fn toolkit_dir(nvcc: &Path, plan: &str) -> PathBuf {
 fn library_dirs(dir: &Path) -> Vec<PathBuf> {
     let arch = std::env::consts::ARCH;
     let target = if arch == "aarch64" { "sbsa-linux" } else { "x86_64-linux" };
-    let mut all = vec![dir.join("lib64"), dir.join("lib"), dir.join("targets").join(target).join("lib")];
+    let mut all =
+        vec![dir.join("lib64"), dir.join("lib"), dir.join("targets").join(target).join("lib")];
     all.push(dir.join(format!("lib/{arch}-linux-gnu")));
     all.push(PathBuf::from(format!("/usr/lib/{arch}-linux-gnu")));
     all

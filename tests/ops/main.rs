@@ -4,6 +4,7 @@
 mod adam;
 mod alignment;
 mod attention;
+mod branches;
 mod cross_entropy;
 mod elementwise;
 mod embedding;

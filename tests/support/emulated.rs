@@ -155,7 +155,7 @@ unsafe fn store(x: &GemmOperand, i: usize, row: &[f32]) {
 }
 
 /// The precision of this backend that tests of `precision` use.
-fn counterpart(precision: Precision) -> Precision {
+pub fn counterpart(precision: Precision) -> Precision {
     match precision {
         Precision::Bf16Pure => Precision::Bf16Master,
         other => other,

@@ -4,6 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`driver`] | opens the device: libcuda, cuBLASLt, and a sentence for what is missing |
+//! | [`device`] | the open device as a machine: memory, copies, a stream, dense products |
 //! | [`runtime`] | what a machine offers beside kernels; a device or the tests' emulator |
 //! | [`memory`] | activations, parameters, links in device memory |
 //! | `launch` | calls of launchers, their status |
@@ -15,10 +16,11 @@
 
 mod adam;
 mod attention;
-#[allow(missing_docs, non_camel_case_types)]
+#[allow(clippy::all, missing_docs, non_camel_case_types, rustdoc::all)]
 #[rustfmt::skip]
 pub mod bindings;
 mod cross_entropy;
+pub mod device;
 pub mod driver;
 mod elementwise;
 mod embedding;
@@ -93,6 +95,14 @@ impl Scratch {
 }
 
 impl Cuda {
+    /// A backend on the first device, in `precision`.
+    ///
+    /// Errors: `Error::Device` with one sentence that says what is missing; `Error::Config` for a
+    /// precision that this backend lacks.
+    pub fn open(precision: Precision) -> Result<Self> {
+        Cuda::new(Arc::new(device::Device::open()?), precision)
+    }
+
     /// A backend on `runtime` in `precision`.
     ///
     /// Errors: `Error::Config` for a precision that this backend lacks.

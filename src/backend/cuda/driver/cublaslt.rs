@@ -73,9 +73,8 @@ pub fn open(toolkit: &Toolkit, driver: CudaVersion) -> Result<DenseLibrary, Stri
     }
     // SAFETY: looked up above, types of cublasLt.h: no arguments, a size_t.
     let (version, cudart) = unsafe {
-        let ask = |name: &[u8]| {
-            library.get::<unsafe extern "C" fn() -> usize>(name).map_or(0, |f| f())
-        };
+        let ask =
+            |name: &[u8]| library.get::<unsafe extern "C" fn() -> usize>(name).map_or(0, |f| f());
         (ask(b"cublasLtGetVersion"), ask(b"cublasLtGetCudartVersion"))
     };
     let made_for = CudaVersion::from_number(cudart.min(i32::MAX as usize) as i32);

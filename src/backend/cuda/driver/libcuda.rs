@@ -11,23 +11,6 @@ pub const MULTIPROCESSORS: c_int = 16;
 
 pub const NO_DEVICE: c_int = 100;
 
-/// What the backend calls through cudarc besides the functions of [`LibCuda`]: cudarc looks these up on
-/// first use and panics when one is missing. Event times are not here: their function of CUDA 13 is
-/// newer than the oldest drivers that are accepted.
-const USED_THROUGH_CUDARC: [&str; 11] = [
-    "cuCtxGetCurrent",
-    "cuCtxSynchronize",
-    "cuMemAlloc_v2",
-    "cuMemFree_v2",
-    "cuMemcpyDtoDAsync_v2",
-    "cuMemcpyDtoHAsync_v2",
-    "cuMemcpyHtoDAsync_v2",
-    "cuMemsetD8Async",
-    "cuStreamCreate",
-    "cuStreamDestroy_v2",
-    "cuStreamSynchronize",
-];
-
 /// The library that cudarc uses, when there is one.
 pub fn library() -> Option<&'static Library> {
     // SAFETY: loading runs the library's initialisers; the driver's are harmless. The second call
@@ -85,12 +68,8 @@ macro_rules! functions {
         }
 
         impl LibCuda {
-            /// Looks up everything, that which is used through cudarc included.
+            /// Looks up everything.
             pub fn new(library: &'static Library) -> Result<Self, String> {
-                for name in USED_THROUGH_CUDARC {
-                    // SAFETY: only looked up, never called with this type.
-                    unsafe { function::<*const c_void>(library, name)? };
-                }
                 // SAFETY: the types are those of cuda.h.
                 unsafe { Ok(LibCuda { $($name: function(library, stringify!($name))?,)* }) }
             }
@@ -108,6 +87,19 @@ functions! {
     cuDevicePrimaryCtxRelease_v2(c_int);
     cuCtxSetCurrent(*mut c_void);
     cuMemGetInfo_v2(*mut usize, *mut usize);
+    cuMemAlloc_v2(*mut u64, usize);
+    cuMemFree_v2(u64);
+    cuMemcpyHtoDAsync_v2(u64, *const c_void, usize, *mut c_void);
+    cuMemcpyDtoHAsync_v2(*mut c_void, u64, usize, *mut c_void);
+    cuMemcpyDtoDAsync_v2(u64, u64, usize, *mut c_void);
+    cuMemsetD8Async(u64, u8, usize, *mut c_void);
+    cuStreamCreate(*mut *mut c_void, c_uint);
+    cuStreamDestroy_v2(*mut c_void);
+    cuStreamSynchronize(*mut c_void);
+    cuEventCreate(*mut *mut c_void, c_uint);
+    cuEventRecord(*mut c_void, *mut c_void);
+    cuEventElapsedTime(*mut f32, *mut c_void, *mut c_void);
+    cuEventDestroy_v2(*mut c_void);
     cuGetErrorName(c_int, *mut *const c_char);
     cuGetErrorString(c_int, *mut *const c_char);
 }

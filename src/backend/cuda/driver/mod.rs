@@ -86,6 +86,7 @@ impl Toolkit {
 pub struct Driver {
     cuda: LibCuda,
     device: c_int,
+    context: *mut c_void,
     /// Name, such as "NVIDIA A100-SXM4-80GB".
     pub name: String,
     /// Compute capability (major, minor).
@@ -122,17 +123,55 @@ impl Driver {
         )
     }
 
-    /// Number of the device among those that `CUDA_VISIBLE_DEVICES` shows.
-    pub fn ordinal(&self) -> usize {
-        0
+    /// The driver's functions.
+    pub(super) fn functions(&self) -> &LibCuda {
+        &self.cuda
+    }
+
+    /// Makes the device's context that of the calling thread. A thread that has it loses nothing.
+    pub(super) fn make_current(&self) {
+        // SAFETY: retained until this value is dropped. It fails only when the context is broken, and
+        // then the call that follows says so.
+        unsafe { (self.cuda.cuCtxSetCurrent)(self.context) };
+    }
+
+    /// Bytes free and in all, now.
+    pub(super) fn memory_now(&self) -> (usize, usize) {
+        let (mut free, mut total) = (0, 0);
+        // SAFETY: two sizes, a context is current.
+        unsafe { (self.cuda.cuMemGetInfo_v2)(&mut free, &mut total) };
+        (free, total)
+    }
+
+    /// Turns a code of the driver into a result that names the call, the versions and what to do.
+    pub(super) fn check(&self, call: &'static str, code: c_int) -> Result<()> {
+        if code == 0 {
+            return Ok(());
+        }
+        let (what, advice) = self.cuda.fault(code);
+        let both = format!(
+            "the driver supports {} and the kernels were built with {}",
+            self.version, self.toolkit
+        );
+        Err(Error::Device(format!("{call}: {what} ({both}): {advice}")))
     }
 }
+
+// SAFETY: the context is a handle that any thread may make current.
+unsafe impl Send for Driver {}
+// SAFETY: as above; nothing here changes after `open`.
+unsafe impl Sync for Driver {}
 
 impl Drop for Driver {
     fn drop(&mut self) {
         // SAFETY: `open` retained the context of this device once.
         unsafe { (self.cuda.cuDevicePrimaryCtxRelease_v2)(self.device) };
     }
+}
+
+/// Whether the machine has an NVIDIA driver, working or not.
+pub fn present() -> bool {
+    libcuda::library().is_some()
 }
 
 /// Opens the first device for the kernels of this build.
@@ -238,15 +277,15 @@ pub fn open_for(toolkit: &Toolkit) -> Result<Driver> {
         // SAFETY: two sizes, a context is current.
         let code = unsafe { (cuda.cuMemGetInfo_v2)(&mut free, &mut memory) };
         check("cuMemGetInfo", code)?;
-        let dense = cublaslt::open(toolkit, version).map_err(|e| {
-            Error::Device(format!("{e} ({both}), or use --device cpu"))
-        })?;
+        let dense = cublaslt::open(toolkit, version)
+            .map_err(|e| Error::Device(format!("{e} ({both}), or use --device cpu")))?;
         Ok((free as u64, memory as u64, dense))
     };
     match rest() {
         Ok((free, memory, dense)) => Ok(Driver {
             cuda,
             device,
+            context,
             name,
             capability,
             version,
