@@ -4,7 +4,7 @@
 //! In f32 both must choose the same links and stay as close as rounding allows; in bf16 the CPU's
 //! link changes are replayed, since links drawn from differently rounded weights part for good.
 
-#[allow(dead_code)] // shared with the tests of operations
+#[allow(dead_code, unused_imports, unused_macros)] // shared with the tests of operations
 #[path = "../support/mod.rs"]
 mod support;
 
