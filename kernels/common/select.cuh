@@ -1,0 +1,52 @@
+// select.cuh - the threshold that a selection leaves behind, and what lies above it.
+#pragma once
+#include "common/philox.cuh"
+#include "common/shape.cuh"
+
+constexpr uint32_t select_bins = 2048;
+
+// Start of `cut`: the worst selected candidate, or a bound below it that no other candidate reaches.
+struct Cut {
+    word key;
+    word tie;
+    uint32_t order;      // ~position
+    uint32_t remaining;  // candidates still to be found among those that equal the threshold so far
+    uint32_t done;
+    uint32_t unused;
+    uint32_t histogram[select_bins];
+};
+
+DEVICE word tie_word(const chtsl_ties& ties, word flat) {
+    if (!ties.random) return 0;
+    const uint4 w = philox(ties.draws, flat);
+    return word(w.z) << 32 | w.w;
+}
+
+// Row of a link: the last whose offset is not above it. Rows without links are passed over.
+DEVICE uint32_t row_of_link(const chtsl_links& w, uint32_t link) {
+    uint32_t low = 0, high = w.rows;  // offsets[low] <= link < offsets[high]
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        if (w.offsets[middle] <= link) low = middle;
+        else high = middle;
+    }
+    return low;
+}
+
+DEVICE bool is_candidate(word key) { return key != CHTSL_NO_CANDIDATE && key != CHTSL_LINKED; }
+
+// Whether a candidate was selected: (key, tie word, lower position) at or above the threshold. `position` is what the
+// selection numbered, `flat` the place in the matrix; they have the same order.
+DEVICE bool is_above(const Cut& cut, const chtsl_ties& ties, word key, uint32_t position, word flat) {
+    if (key != cut.key) return key > cut.key;
+    if (cut.tie == 0 && cut.order == 0) return true;
+    const word tie = tie_word(ties, flat);
+    if (tie != cut.tie) return tie > cut.tie;
+    return ~position >= cut.order;
+}
+
+// Positions that 32 bits can number.
+inline chtsl_status check_positions(uint32_t rows, uint32_t cols) {
+    if (rows > largest_extent || cols > largest_extent || uint64_t(rows) * cols > 0xfffffffeu) return CHTSL_TOO_LARGE;
+    return CHTSL_OK;
+}

@@ -1,0 +1,81 @@
+// topology_keys.cu - keys of links and of missing links. Contract: include/topology.h.
+//   v1  one thread per link or position   <- default
+// A soft key costs a Philox block and three logarithms in f64.
+#include "common/device.cuh"
+#include "common/philox.cuh"
+#include "common/select.cuh"
+#include "common/shape.cuh"
+#include "topology.h"
+
+namespace {
+
+constexpr uint32_t key_threads = 256, key_blocks = 2048;
+constexpr double score_unit = 1.0 / 68719476736.0;  // 2^-36
+constexpr double zero_score_floor = 1e-5;           // src/topology/regrowth/mod.rs
+
+DEVICE double soft_key(const chtsl_rank& rank, double x, word flat) {
+    return __dadd_rn(__dmul_rn(rank.temperature, exact_ln(x)), gumbel(rank.draws, flat));
+}
+
+// Grid nnz / 256.
+__global__ void __launch_bounds__(key_threads) removal_keys_kernel(chtsl_links w, const float* values, chtsl_rank rank, word* keys, uint32_t* refused) {
+    const uint32_t link = blockIdx.x * key_threads + threadIdx.x;
+    if (link >= w.nnz) return;
+    const uint32_t bits = __float_as_uint(values[link]) & 0x7fffffffu;
+    double key;
+    if (bits >= 0x7f800000u) {
+        atomicMin(refused, link);
+        key = __longlong_as_double(static_cast<long long>(0xfff0000000000000ull));
+    } else {
+        key = static_cast<double>(__uint_as_float(bits));
+        if (rank.soft) {
+            const word flat = word(row_of_link(w, link)) * w.cols + w.indices[link];
+            key = bits == 0 ? __longlong_as_double(static_cast<long long>(0xfff0000000000000ull)) : soft_key(rank, key, flat);
+        }
+    }
+    keys[link] = order_bits(key);
+}
+
+// Grid up to 2048 blocks, which go over the positions.
+__global__ void __launch_bounds__(key_threads) regrowth_keys_kernel(word positions, const word* positives, uint32_t n, chtsl_rank rank, word* scores) {
+    const double floor = positives[0] < n ? zero_score_floor : 0.0;
+    for (word flat = word(blockIdx.x) * key_threads + threadIdx.x; flat < positions; flat += word(gridDim.x) * key_threads) {
+        const word fixed = scores[flat];
+        if (fixed == CHTSL_LINKED) continue;
+        const double score = __dadd_rn(__dmul_rn(static_cast<double>(fixed), score_unit), floor);
+        word key = CHTSL_NO_CANDIDATE;
+        if (score > 0.0) {
+            if (!rank.soft) key = order_bits(score);
+            else key = order_bits(rank.temperature == 0.0 ? gumbel(rank.draws, flat) : soft_key(rank, score, flat));
+        }
+        scores[flat] = key;
+    }
+}
+
+}  // namespace
+
+chtsl_status CHTSL_SYMBOL(topology_removal_keys)(chtsl_links w, const float* values, chtsl_rank rank, uint64_t* keys,
+                                                 uint32_t* refused, chtsl_stream stream) {
+    CHTSL_TRY(check_links(w));
+    CHTSL_TRY(check_positions(w.rows, w.cols));
+    if (!refused || (w.nnz && (!values || !keys))) return CHTSL_BAD_SHAPE;
+    auto on = static_cast<cudaStream_t>(stream);
+    CHTSL_TRY(chtsl_status(cudaMemsetAsync(refused, 0xff, sizeof *refused, on)));
+    if (w.nnz == 0) return CHTSL_OK;
+    LAUNCH(removal_keys_kernel, dim3((w.nnz + key_threads - 1) / key_threads), dim3(key_threads), 0, on, w, values, rank,
+           reinterpret_cast<word*>(keys), refused);
+    return launch_status();
+}
+
+chtsl_status CHTSL_SYMBOL(topology_regrowth_keys)(uint32_t rows, uint32_t cols, const uint64_t* positives, uint32_t n,
+                                                  chtsl_rank rank, uint64_t* scores, chtsl_stream stream) {
+    CHTSL_TRY(check_positions(rows, cols));
+    if (!positives || (rows && cols && !scores)) return CHTSL_BAD_SHAPE;
+    const word positions = word(rows) * cols;
+    if (positions == 0) return CHTSL_OK;
+    const word blocks = (positions + key_threads - 1) / key_threads;
+    LAUNCH(regrowth_keys_kernel, dim3(uint32_t(blocks < key_blocks ? blocks : key_blocks)), dim3(key_threads), 0,
+           static_cast<cudaStream_t>(stream), positions, reinterpret_cast<const word*>(positives), n, rank,
+           reinterpret_cast<word*>(scores));
+    return launch_status();
+}
