@@ -59,7 +59,7 @@ struct Joined {
 };
 
 // Grid rows / 4, 128 threads: warp w has row 4 b + w. Leaves the length of row m in row_offsets[m + 1].
-template <class S> __global__ void __launch_bounds__(32 * row_warps) row_lengths_kernel(S s, uint32_t* row_offsets) {
+template <class S> __global__ void __launch_bounds__(32 * row_warps, 8) row_lengths_kernel(S s, uint32_t* row_offsets) {
     const uint32_t lane = threadIdx.x % 32, row = blockIdx.x * row_warps + threadIdx.x / 32;
     if (row >= s.w.rows) return;
     const uint32_t begin = s.begin(row), count = s.end(row) - begin;

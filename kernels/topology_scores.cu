@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(each_threads) scores_naive_kernel(Side rows, S
 
 // v2. Grid own / seeds, 512 threads, own * seeds words of dynamic shared memory: terms[member][seed]. The score of
 // (seed, node of the other side) lies at seed * own_stride + node * other_stride.
-template <uint32_t seeds, bool accumulate> __global__ void __launch_bounds__(half_threads) half_kernel(Side own, Side other, word* scores, size_t own_stride, size_t other_stride) {
+template <uint32_t seeds, bool accumulate> __global__ void __launch_bounds__(half_threads, 1) half_kernel(Side own, Side other, word* scores, size_t own_stride, size_t other_stride) {
     DYNAMIC_SHARED(word, terms);
     const uint32_t first = blockIdx.x * seeds, last = min(first + seeds, own.nodes);
     const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
