@@ -30,9 +30,8 @@ typedef struct chtsl_ties {
     int32_t random;  // 0: nothing. 1: words 2 and 3 of the draw at the flat position
 } chtsl_ties;
 
-// Keys are doubles mapped to integers of the same order; these two values stand for no double.
-#define CHTSL_NO_CANDIDATE 0ull
-#define CHTSL_LINKED 0xffffffffffffffffull
+// Keys are doubles mapped to integers of the same order. The smallest and the largest integer stand for no
+// double and mark positions: `no candidate` and `linked` (kernels/common/select.cuh).
 
 // `source` of a link that did not exist before; `refused` of weights that are all finite.
 #define CHTSL_NONE 0xffffffffu
@@ -47,8 +46,8 @@ CHTSL_LAUNCHER(topology_removal_keys, chtsl_links w, const float* values, chtsl_
 // candidates all are above it.
 //
 // With `per_link` keys are those of the links of `w`, all candidates; else there is one for each
-// position of (w.rows, w.cols), CHTSL_NO_CANDIDATE and CHTSL_LINKED where there is no candidate, and the
-// pointers of `w` are not used. Reads the keys six times, tie words only where keys are equal.
+// position of (w.rows, w.cols), marked where there is no candidate, and the pointers of `w` are not used.
+// Reads the keys six times, tie words only where keys are equal.
 CHTSL_LAUNCHER(topology_select, chtsl_links w, const uint64_t* keys, int32_t per_link, uint32_t k,
                chtsl_ties ties, void* cut, chtsl_stream stream)
 CHTSL_QUERY(topology_cut_bytes, void)
@@ -59,7 +58,7 @@ CHTSL_LAUNCHER(topology_keep, chtsl_links w, const uint64_t* keys, chtsl_ties ti
                uint32_t* row_offsets, uint32_t* column_indices, uint32_t* source,
                chtsl_stream stream)
 
-// CH2-L3n (CHTs, eq. 3) of every position of a matrix in units of 2^-36; CHTSL_LINKED at its links.
+// CH2-L3n (CHTs, eq. 3) of every position of a matrix in units of 2^-36; its links are marked `linked`.
 // `w` are its links in CSR, `t` the same in CSC; scores (rows, cols). positives[0] = number of missing
 // links with a positive score.
 //
@@ -70,11 +69,11 @@ CHTSL_LAUNCHER(topology_scores, chtsl_links w, chtsl_links t, uint64_t* scores, 
                int32_t version, chtsl_stream stream)
 
 // Turns scores into keys, in place. With fewer than n positive scores 1e-5 is added to all of them first
-// (CHTs code); positions whose score is still zero become CHTSL_NO_CANDIDATE.
+// (CHTs code); positions whose score is still zero become `no candidate`.
 CHTSL_LAUNCHER(topology_regrowth_keys, uint32_t rows, uint32_t cols, const uint64_t* positives,
                uint32_t n, chtsl_rank rank, uint64_t* scores, chtsl_stream stream)
 
-// The positions marked CHTSL_LINKED and those above the threshold of topology_select, in CSR; `source` is
+// The positions marked `linked` and those above the threshold of topology_select, in CSR; `source` is
 // their position in `old`, or CHTSL_NONE. `old` has the extents of the matrix.
 CHTSL_LAUNCHER(topology_join, chtsl_links old, const uint64_t* keys, chtsl_ties ties, const void* cut,
                uint32_t* row_offsets, uint32_t* column_indices, uint32_t* source,

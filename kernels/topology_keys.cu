@@ -41,9 +41,9 @@ __global__ void __launch_bounds__(key_threads) regrowth_keys_kernel(word positio
     const double floor = positives[0] < n ? zero_score_floor : 0.0;
     for (word flat = word(blockIdx.x) * key_threads + threadIdx.x; flat < positions; flat += word(gridDim.x) * key_threads) {
         const word fixed = scores[flat];
-        if (fixed == CHTSL_LINKED) continue;
+        if (fixed == linked) continue;
         const double score = __dadd_rn(__dmul_rn(static_cast<double>(fixed), score_unit), floor);
-        word key = CHTSL_NO_CANDIDATE;
+        word key = no_candidate;
         if (score > 0.0) {
             if (!rank.soft) key = order_bits(score);
             else key = order_bits(rank.temperature == 0.0 ? gumbel(rank.draws, flat) : soft_key(rank, score, flat));

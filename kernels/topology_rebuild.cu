@@ -41,8 +41,8 @@ struct Joined {
     DEVICE uint32_t end(uint32_t row) const { return (row + 1) * w.cols; }
     DEVICE bool takes(uint32_t, uint32_t flat) const {
         const word key = keys[flat];
-        if (key == CHTSL_LINKED) return true;
-        return key != CHTSL_NO_CANDIDATE && is_above(*cut, ties, key, flat, flat);
+        if (key == linked) return true;
+        return key != no_candidate && is_above(*cut, ties, key, flat, flat);
     }
     DEVICE uint32_t column(uint32_t row, uint32_t flat) const { return flat - row * w.cols; }
     DEVICE uint32_t source(uint32_t row, uint32_t flat) const {

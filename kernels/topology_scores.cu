@@ -59,14 +59,14 @@ __global__ void __launch_bounds__(each_threads) scores_naive_kernel(Side rows, S
     const word flat = word(blockIdx.x) * each_threads + threadIdx.x;
     if (flat >= word(rows.nodes) * cols.nodes) return;
     const uint32_t row = uint32_t(flat / cols.nodes), column = uint32_t(flat % cols.nodes);
-    bool linked = false;
-    for (uint32_t i = rows.offsets[row]; i < rows.offsets[row + 1]; ++i) linked |= rows.indices[i] == column;
-    scores[flat] = linked ? CHTSL_LINKED : naive_half(rows, cols, row, column) + naive_half(cols, rows, column, row);
+    bool exists = false;
+    for (uint32_t i = rows.offsets[row]; i < rows.offsets[row + 1]; ++i) exists |= rows.indices[i] == column;
+    scores[flat] = exists ? linked : naive_half(rows, cols, row, column) + naive_half(cols, rows, column, row);
 }
 
 // v2. Grid own / seeds, 512 threads, own * seeds words of dynamic shared memory: terms[member][seed]. The score of
 // (seed, node of the other side) lies at seed * own_stride + node * other_stride.
-template <uint32_t seeds, bool accumulate> __global__ void __launch_bounds__(half_threads, 1) half_kernel(Side own, Side other, word* scores, size_t own_stride, size_t other_stride) {
+template <uint32_t seeds, bool accumulate> __global__ void __launch_bounds__(half_threads, seeds == 8 ? 1 : 2) half_kernel(Side own, Side other, word* scores, size_t own_stride, size_t other_stride) {
     DYNAMIC_SHARED(word, terms);
     const uint32_t first = blockIdx.x * seeds, last = min(first + seeds, own.nodes);
     const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -111,14 +111,14 @@ template <uint32_t seeds, bool accumulate> __global__ void __launch_bounds__(hal
 // Grid nnz / 256. Sums at links are meaningless: the mark takes their place.
 __global__ void __launch_bounds__(each_threads) mark_kernel(chtsl_links w, word* scores) {
     const uint32_t link = blockIdx.x * each_threads + threadIdx.x;
-    if (link < w.nnz) scores[word(row_of_link(w, link)) * w.cols + w.indices[link]] = CHTSL_LINKED;
+    if (link < w.nnz) scores[word(row_of_link(w, link)) * w.cols + w.indices[link]] = linked;
 }
 
 // Grid up to 2048 blocks, which go over the positions.
 __global__ void __launch_bounds__(each_threads) positives_kernel(word positions, const word* scores, word* positives) {
     word count = 0;
     for (word flat = word(blockIdx.x) * each_threads + threadIdx.x; flat < positions; flat += word(gridDim.x) * each_threads)
-        count += scores[flat] != 0 && scores[flat] != CHTSL_LINKED;
+        count += scores[flat] != 0 && scores[flat] != linked;
     count = warp_sum(count);
     if (threadIdx.x % 32 == 0 && count) atomicAdd(positives, count);
 }

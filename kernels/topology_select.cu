@@ -39,7 +39,7 @@ DEVICE bool agrees(word x, word t, const Digit& d) { return d.shift + d.bits >= 
 
 // One thread. Nothing is selected when k is 0: no candidate's key is that of a link.
 __global__ void begin_kernel(Cut* cut, uint32_t k) {
-    cut->key = k == 0 ? CHTSL_LINKED : 0;
+    cut->key = k == 0 ? linked : 0;
     cut->tie = 0;
     cut->order = 0;
     cut->remaining = k;

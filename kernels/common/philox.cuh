@@ -60,7 +60,8 @@ DEVICE double gumbel(const chtsl_draws& draws, word index) {
     return -exact_ln(-exact_ln(open_unit(word(w.x) << 32 | w.y)));
 }
 
-// Integers in the order of the doubles, -inf included; never CHTSL_NO_CANDIDATE or CHTSL_LINKED. -0 equals 0.
+// Integers in the order of the doubles, -inf included; -0 equals 0. Never one of the marks of
+// select.cuh.
 DEVICE word order_bits(double key) {
     const word bits = static_cast<word>(__double_as_longlong(__dadd_rn(key, 0.0)));
     return bits >> 63 ? ~bits : bits | word(1) << 63;

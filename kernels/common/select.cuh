@@ -5,6 +5,9 @@
 
 constexpr uint32_t select_bins = 2048;
 
+// Marks among keys and scores: below and above whatever a number can become.
+constexpr word no_candidate = 0, linked = ~word(0);
+
 // Start of `cut`: the worst selected candidate, or a bound below it that no other candidate reaches.
 struct Cut {
     word key;
@@ -33,7 +36,7 @@ DEVICE uint32_t row_of_link(const chtsl_links& w, uint32_t link) {
     return low;
 }
 
-DEVICE bool is_candidate(word key) { return key != CHTSL_NO_CANDIDATE && key != CHTSL_LINKED; }
+DEVICE bool is_candidate(word key) { return key != no_candidate && key != linked; }
 
 // Whether a candidate was selected: (key, tie word, lower position) at or above the threshold. `position` is what the
 // selection numbered, `flat` the place in the matrix; they have the same order.
