@@ -2,10 +2,12 @@
 // be reached the same way. A new launcher is one line in the list below.
 #pragma once
 #include "adam.h"
+#include "alignment.h"
 #include "attention.h"
 #include "cross_entropy.h"
 #include "elementwise.h"
 #include "embedding.h"
+#include "low_rank.h"
 #include "rmsnorm.h"
 #include "scatter.h"
 #include "sddmm.h"
@@ -15,6 +17,8 @@
 // One X(name) per CHTSL_LAUNCHER or CHTSL_QUERY of the family headers.
 #define CHTSL_FOR_EACH_LAUNCHER(X) \
     X(adam)                        \
+    X(alignment_forward)           \
+    X(alignment_backward)          \
     X(elementwise_cast)            \
     X(elementwise_add)             \
     X(elementwise_swiglu_forward)  \
@@ -30,6 +34,8 @@
     X(cross_entropy_gradient)      \
     X(embedding_forward)           \
     X(embedding_backward)          \
+    X(low_rank_forward)            \
+    X(low_rank_backward)           \
     X(rmsnorm_forward)             \
     X(rmsnorm_backward)            \
     X(rmsnorm_partials)            \

@@ -61,10 +61,10 @@ template <class T> __global__ void __launch_bounds__(finish_threads) finish_kern
     for (uint32_t n = threadIdx.x; n < tokens; n += finish_threads) {
         float top = -INFINITY, total = 0;
         for (uint32_t s = 0; s < shares; ++s) join(top, total, partial[size_t(2 * s) * stride + n], partial[size_t(2 * s + 1) * stride + n]);
-        float value = top + logf(total);
-        lse[n] = value;
+        double value = double(top) + log(double(total));
+        lse[n] = float(value);
         uint32_t target = targets[n];
-        if (target < vocab) sum += double(value) - double(to_float(logits[target * stride + n]));
+        if (target < vocab) sum += value - double(to_float(logits[target * stride + n]));
     }
     for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(all_lanes, sum, step);
     if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = sum;

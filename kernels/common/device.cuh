@@ -17,7 +17,7 @@
 #else
 #include "emulation/emulation.h"
 #define AND_SITE , emulation::Site site = emulation::here()
-#define DEVICE inline
+#define DEVICE inline __attribute__((always_inline))
 #endif
 
 constexpr unsigned all_lanes = 0xffffffffu;
@@ -47,7 +47,7 @@ DEVICE void named_barrier(unsigned id, unsigned threads AND_SITE) {
 
 // For launchers: bytes of shared memory a block may have, static and dynamic together, after cudaFuncSetAttribute; 48 KiB
 // when the device does not answer.
-inline unsigned shared_memory_limit() {
+static inline unsigned shared_memory_limit() {
     int device = 0, bytes = 0;
     if (cudaGetDevice(&device) != cudaSuccess) return 48 * 1024;
     if (cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) != cudaSuccess) return 48 * 1024;

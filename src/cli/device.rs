@@ -54,10 +54,20 @@ impl DeviceArgs {
     /// Errors: [`Error::Device`] when `--device cuda` cannot be had.
     pub fn open(&self, precision: Precision) -> Result<Opened> {
         match self.device {
-            Device::Cuda => Err(Error::Device(
-                "--device cuda: this build has no CUDA backend; use --device cpu".into(),
-            )),
-            Device::Auto | Device::Cpu => self.cpu(precision).map(Opened::Cpu),
+            Device::Cuda => match Cuda::open(precision) {
+                Err(Error::Device(text)) => Err(Error::Device(format!("--device cuda: {text}"))),
+                other => other.map(Opened::Cuda),
+            },
+            Device::Cpu => self.cpu(precision).map(Opened::Cpu),
+            // A build without kernels is a CPU build: nothing to explain.
+            Device::Auto if !cfg!(chtsl_cuda) => self.cpu(precision).map(Opened::Cpu),
+            Device::Auto => match Cuda::open(precision) {
+                Ok(cuda) => Ok(Opened::Cuda(cuda)),
+                Err(reason) => {
+                    tracing::info!("computing on the CPU: {reason}");
+                    self.cpu(precision).map(Opened::Cpu)
+                }
+            },
         }
     }
 

@@ -5,7 +5,7 @@ use chtsl::config::Precision;
 
 use super::attention::{plain, shape};
 use crate::support::oracle::Attention;
-use crate::support::{Source, act, on_each, stale};
+use crate::support::{Source, act, on_each, stale, stale_statistics};
 
 /// (out, lse) of one head on the backend.
 fn run<B: Backend>(backend: &B, a: &Attention, x: [&[f32]; 3]) -> (Vec<f32>, Vec<f32>) {

@@ -155,7 +155,7 @@ unsafe fn store(x: &GemmOperand, i: usize, row: &[f32]) {
 }
 
 /// The precision of this backend that tests of `precision` use.
-fn counterpart(precision: Precision) -> Precision {
+pub fn counterpart(precision: Precision) -> Precision {
     match precision {
         Precision::Bf16Pure => Precision::Bf16Master,
         other => other,
@@ -171,11 +171,15 @@ pub fn backend(precision: Precision, order: Order, strategy: Strategy, version: 
 /// The backends that every operation is tested on.
 pub fn backends(precision: Precision) -> &'static [Cuda] {
     static ALL: [OnceLock<Vec<Cuda>>; 2] = [OnceLock::new(), OnceLock::new()];
-    ALL[usize::from(precision == Precision::Bf16Pure)].get_or_init(|| {
-        vec![
-            backend(precision, Order::Forward, Strategy::Links, 0),
-            backend(precision, Order::Reverse, Strategy::Links, 1),
-            backend(precision, Order::Random(7), Strategy::Dense, 0),
-        ]
-    })
+    ALL[usize::from(precision == Precision::Bf16Pure)]
+        .get_or_init(|| named(precision).into_iter().map(|(_, cuda)| cuda).collect())
+}
+
+/// The same backends, freshly made, with names for messages.
+pub fn named(precision: Precision) -> Vec<(&'static str, Cuda)> {
+    vec![
+        ("links", backend(precision, Order::Forward, Strategy::Links, 0)),
+        ("links, naive", backend(precision, Order::Reverse, Strategy::Links, 1)),
+        ("dense scratch", backend(precision, Order::Random(7), Strategy::Dense, 0)),
+    ]
 }

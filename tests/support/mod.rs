@@ -1,6 +1,7 @@
 //! What tests of operations share: the backends present, seeded inputs, comparisons with computed
 //! tolerances and central differences. The f64 loops to compare with are in [`oracle`].
 
+pub mod device;
 pub mod emulated;
 pub mod oracle;
 
@@ -28,14 +29,31 @@ pub fn cpus(precision: Precision) -> &'static [Cpu] {
     })
 }
 
+/// Whether tests run on a kind of backend: all kinds, or those that `CHTSL_TEST_BACKENDS` lists
+/// (`cpu,emulated,cuda`), as a sanitizer on a device wants it.
+pub fn wanted(kind: &str) -> bool {
+    static LIST: OnceLock<Option<String>> = OnceLock::new();
+    let list = LIST.get_or_init(|| std::env::var("CHTSL_TEST_BACKENDS").ok());
+    list.as_ref().is_none_or(|l| l.split(',').any(|k| k == kind))
+}
+
 /// Evaluates a body once for every backend present, whatever their types: the one list of backends.
 macro_rules! on_each {
     ($precision:expr, |$backend:ident| $body:expr) => {
-        for $backend in $crate::support::cpus($precision) {
-            $body;
+        if $crate::support::wanted("cpu") {
+            for $backend in $crate::support::cpus($precision) {
+                $body;
+            }
         }
-        for $backend in $crate::support::emulated::backends($precision) {
-            $body;
+        if $crate::support::wanted("emulated") {
+            for $backend in $crate::support::emulated::backends($precision) {
+                $body;
+            }
+        }
+        if $crate::support::wanted("cuda") {
+            for $backend in $crate::support::device::backends($precision) {
+                $body;
+            }
         }
     };
 }

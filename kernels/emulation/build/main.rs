@@ -27,27 +27,30 @@ fn main() {
         Ok(tool) if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") => tool,
         _ => fail("no C++ compiler was found"),
     };
+    // DWARF 4: addr2line loses the inlined frames of clang's DWARF 5, and reports name them.
     let mut common: Vec<String> = vec![tool.path().display().to_string()];
     common.extend(words(
-        "-std=c++17 -O2 -g -fPIC -fvisibility=hidden -pthread -Wall -Wextra -Wno-unknown-pragmas",
+        "-std=c++17 -O2 -gdwarf-4 -fPIC -fvisibility=hidden -pthread -Wall -Wextra -Wno-unknown-pragmas",
     ));
     // Kernels read bf16 arrays as words, as nvcc allows; products and sums must round separately.
     let mut kernel = words(
-        "-x c++ -fsanitize=thread,bounds,alignment -fno-strict-aliasing -ffp-contract=off -DCHTSL_EMULATED \
+        "-x c++ -fsanitize=thread,bounds,alignment -fno-strict-aliasing -ffp-contract=off -fno-optimize-sibling-calls \
+         -fno-builtin-memcpy -fno-builtin-memmove -fno-builtin-memset -DCHTSL_EMULATED \
          -Ikernels -Iinclude -Ikernels/emulation/include",
     );
     if tool.is_like_clang() {
-        // The device has no such thing as an unused kernel template, and clang no wish for DEVICE functions unused.
-        kernel.extend(words("-Wno-unused-function"));
+        // Otherwise clang omits a read that a write to the same place follows, and with it a sum over nothing.
+        kernel.extend(words("-mllvm -tsan-instrument-read-before-write=1"));
     } else {
         // Entry and exit hooks are of no use here; unique symbols would tie a mutant's library to the program's.
         kernel.extend(words("--param tsan-instrument-func-entry-exit=0 -fno-gnu-unique"));
     }
     probe(&root, &out, &common, &kernel);
 
+    let planted = "kernels/emulation/tests/planted";
     let parts = [
         ("chtsl_emulated_kernels", sources(&root, "kernels", "cu"), kernel.clone()),
-        ("chtsl_emulated_planted", sources(&root, "kernels/emulation/tests/planted", "cu"), kernel),
+        ("chtsl_emulated_planted", sources(&root, planted, "cu"), kernel.clone()),
         (
             "chtsl_emulation_runtime",
             sources(&root, "kernels/emulation/runtime", "cpp"),
@@ -65,6 +68,8 @@ fn main() {
         Ok(warnings) => warnings.iter().for_each(|line| println!("cargo:warning={line}")),
         Err(text) => fail(&text),
     }
+    let objects: Vec<String> = units.iter().map(|u| u.object(&out).display().to_string()).collect();
+    fs::write(out.join("objects"), objects.join("\n")).unwrap();
     for (library, ..) in &parts {
         let objects: Vec<PathBuf> =
             units.iter().filter(|u| u.library == *library).map(|u| u.object(&out)).collect();
@@ -77,7 +82,7 @@ fn main() {
 
 /// The compiler must know the flags that carry every check.
 fn probe(root: &Path, out: &Path, common: &[String], kernel: &[String]) {
-    let (version, source) = (out.join("probe.args"), out.join("probe.cu"));
+    let (version, source) = (out.join("probe.passed"), out.join("probe.cu"));
     let args = [common, kernel].concat().join("\n");
     if fs::read_to_string(&version).is_ok_and(|known| known == args) {
         return;

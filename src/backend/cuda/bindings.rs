@@ -70,6 +70,35 @@ pub type chtsl_adam_fn = ::core::option::Option<
         stream: chtsl_stream,
     ) -> chtsl_status,
 >;
+pub const CHTSL_SUM_DIFFERENCE: chtsl_branch_sum = 0;
+pub const CHTSL_SUM_CANCELLED: chtsl_branch_sum = 1;
+pub const CHTSL_SUM_OVERLAP: chtsl_branch_sum = 2;
+pub const CHTSL_SUM_SPARSE: chtsl_branch_sum = 3;
+pub const CHTSL_SUM_LOW_RANK: chtsl_branch_sum = 4;
+pub const CHTSL_SUMS: chtsl_branch_sum = 5;
+pub type chtsl_branch_sum = ::core::ffi::c_uint;
+pub type chtsl_alignment_forward_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        s: chtsl_act,
+        l: chtsl_act,
+        o: chtsl_act,
+        sums: chtsl_act,
+        version: i32,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
+pub type chtsl_alignment_backward_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        d_o: chtsl_act,
+        o: chtsl_act,
+        l: chtsl_act,
+        coefficients: chtsl_act,
+        d_s: chtsl_act,
+        d_l: chtsl_act,
+        version: i32,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct chtsl_attention {
@@ -213,6 +242,43 @@ pub type chtsl_embedding_backward_fn = ::core::option::Option<
         rows: *mut ::core::ffi::c_void,
         vocab: u32,
         dtable: *mut f32,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
+pub const CHTSL_IDENTITY: chtsl_activation = 0;
+pub const CHTSL_SILU: chtsl_activation = 1;
+pub type chtsl_activation = ::core::ffi::c_uint;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct chtsl_low_rank {
+    pub a: chtsl_matrix,
+    pub b: chtsl_matrix,
+    pub scale: f32,
+    pub activation: i32,
+}
+pub type chtsl_low_rank_forward_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        w: chtsl_low_rank,
+        x: chtsl_act,
+        u: chtsl_act,
+        s: chtsl_act,
+        o: chtsl_act,
+        sums: chtsl_act,
+        version: i32,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
+pub type chtsl_low_rank_backward_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        w: chtsl_low_rank,
+        u: chtsl_act,
+        o: chtsl_act,
+        coefficients: chtsl_act,
+        d_o: chtsl_act,
+        d_l: chtsl_act,
+        phi: chtsl_act,
+        du: chtsl_act,
+        version: i32,
         stream: chtsl_stream,
     ) -> chtsl_status,
 >;
@@ -402,6 +468,8 @@ pub type chtsl_topology_migrate_fn = ::core::option::Option<
 #[derive(Debug, Copy, Clone)]
 pub struct chtsl_launcher_table {
     pub adam: chtsl_adam_fn,
+    pub alignment_forward: chtsl_alignment_forward_fn,
+    pub alignment_backward: chtsl_alignment_backward_fn,
     pub elementwise_cast: chtsl_elementwise_cast_fn,
     pub elementwise_add: chtsl_elementwise_add_fn,
     pub elementwise_swiglu_forward: chtsl_elementwise_swiglu_forward_fn,
@@ -417,6 +485,8 @@ pub struct chtsl_launcher_table {
     pub cross_entropy_gradient: chtsl_cross_entropy_gradient_fn,
     pub embedding_forward: chtsl_embedding_forward_fn,
     pub embedding_backward: chtsl_embedding_backward_fn,
+    pub low_rank_forward: chtsl_low_rank_forward_fn,
+    pub low_rank_backward: chtsl_low_rank_backward_fn,
     pub rmsnorm_forward: chtsl_rmsnorm_forward_fn,
     pub rmsnorm_backward: chtsl_rmsnorm_backward_fn,
     pub rmsnorm_partials: chtsl_rmsnorm_partials_fn,
@@ -448,6 +518,24 @@ unsafe extern "C" {
         len: u64,
         step: chtsl_adam_step,
         operand: chtsl_matrix,
+        version: i32,
+        stream: chtsl_stream,
+    ) -> chtsl_status;
+    pub fn chtsl_alignment_forward(
+        s: chtsl_act,
+        l: chtsl_act,
+        o: chtsl_act,
+        sums: chtsl_act,
+        version: i32,
+        stream: chtsl_stream,
+    ) -> chtsl_status;
+    pub fn chtsl_alignment_backward(
+        d_o: chtsl_act,
+        o: chtsl_act,
+        l: chtsl_act,
+        coefficients: chtsl_act,
+        d_s: chtsl_act,
+        d_l: chtsl_act,
         version: i32,
         stream: chtsl_stream,
     ) -> chtsl_status;
@@ -557,6 +645,28 @@ unsafe extern "C" {
         rows: *mut ::core::ffi::c_void,
         vocab: u32,
         dtable: *mut f32,
+        stream: chtsl_stream,
+    ) -> chtsl_status;
+    pub fn chtsl_low_rank_forward(
+        w: chtsl_low_rank,
+        x: chtsl_act,
+        u: chtsl_act,
+        s: chtsl_act,
+        o: chtsl_act,
+        sums: chtsl_act,
+        version: i32,
+        stream: chtsl_stream,
+    ) -> chtsl_status;
+    pub fn chtsl_low_rank_backward(
+        w: chtsl_low_rank,
+        u: chtsl_act,
+        o: chtsl_act,
+        coefficients: chtsl_act,
+        d_o: chtsl_act,
+        d_l: chtsl_act,
+        phi: chtsl_act,
+        du: chtsl_act,
+        version: i32,
         stream: chtsl_stream,
     ) -> chtsl_status;
     pub fn chtsl_rmsnorm_forward(

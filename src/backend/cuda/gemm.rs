@@ -58,16 +58,10 @@ pub(super) fn of_matrix(m: chtsl_matrix, element: Element, transposed: bool) -> 
     GemmOperand { data: m.data, element, stride: m.stride as usize, transposed }
 }
 
-/// Rows of a weight over `cols` inputs.
-fn rows(op: &'static str, w: &Buf, cols: usize) -> Result<usize> {
-    let rows = w.len / cols.max(1);
-    check_len(op, "elements of the weight", rows * cols, w.len)?;
-    Ok(rows)
-}
-
 pub(super) fn forward(cuda: &Cuda, w: &Buf, x: &Act, y: &mut Act) -> Result<()> {
-    let m = rows("dense_forward", w, x.features)?;
+    let m = y.features;
     check_act("dense_forward", y, m, x.tokens)?;
+    check_len("dense_forward", "weights", m * x.features, w.len)?;
     let a = of_matrix(cuda.operand(w, m, x.features)?, cuda.element, false);
     let (b, c) = (x.operand(false), y.operand(false));
     // Padded tokens are computed too: zeros in, zeros out, and rows without gaps.

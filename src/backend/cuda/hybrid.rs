@@ -1,33 +1,206 @@
 //! O = S + L, forward and backward. `include/low_rank.h`, `include/alignment.h`
+//!
+//! S is made where O will be, and the low-rank pass adds L to it on the way; dS takes the place of dO
+//! likewise. Rank-sized products that sum over tokens or links go to the dense library and to
+//! [`super::sddmm`].
 
-use super::Cuda;
-use super::memory::Act;
-use crate::backend::{Hybrid, HybridGrads};
-use crate::error::Result;
+use super::bindings::{CHTSL_IDENTITY, CHTSL_SILU, chtsl_act, chtsl_low_rank, chtsl_matrix};
+use super::gemm::of_matrix;
+use super::launch::launch;
+use super::memory::{Act, View};
+use super::runtime::{Element, Gemm};
+use super::{Cuda, Scratch, check_act, sddmm, spmm};
+use crate::backend::{Hybrid, HybridGrads, LowRank, branch_sums};
+use crate::config::Activation;
+use crate::error::{Error, Result, check_len};
+
+/// Compares all extents of a projection with its activations; returns the rank (0 = no branch).
+fn check(op: &'static str, w: &Hybrid<Cuda>, x: &Act, u: Option<&Act>, o: &Act) -> Result<usize> {
+    check_act(op, x, w.cols, x.tokens)?;
+    check_act(op, o, w.rows, x.tokens)?;
+    if let Some(s) = w.sparse
+        && (s.pattern.rows(), s.pattern.cols()) != (w.rows, w.cols)
+    {
+        return Err(Error::shape(
+            op,
+            format!("a {} x {} pattern", w.rows, w.cols),
+            format!("{} x {}", s.pattern.rows(), s.pattern.cols()),
+        ));
+    }
+    match (&w.low_rank, u) {
+        (Some(low), Some(u)) => {
+            check_len(op, "elements of A", low.rank * w.cols, low.a.len)?;
+            check_len(op, "elements of B", low.rank * w.rows, low.b.len)?;
+            check_act(op, u, low.rank, x.tokens)?;
+            if low.rank == 0 {
+                return Err(Error::shape(op, "rank of at least 1", 0));
+            }
+            Ok(low.rank)
+        }
+        (None, _) if w.sparse.is_some() => Ok(0),
+        (Some(_), None) => Err(Error::shape(op, "an activation for u = A·x", "none")),
+        (None, _) => Err(Error::shape(op, "at least one branch", "none")),
+    }
+}
+
+/// The branch as launchers take it.
+fn raw(cuda: &Cuda, w: &Hybrid<Cuda>, low: &LowRank<Cuda>) -> Result<chtsl_low_rank> {
+    let activation = match low.activation {
+        Activation::Identity => CHTSL_IDENTITY,
+        Activation::Silu => CHTSL_SILU,
+    };
+    Ok(chtsl_low_rank {
+        a: cuda.operand(low.a, low.rank, w.cols)?,
+        b: cuda.operand(low.b, w.rows, low.rank)?,
+        scale: low.scale,
+        activation: activation as i32,
+    })
+}
+
+/// An activation that a launcher does without.
+fn absent() -> chtsl_act {
+    chtsl_act { data: std::ptr::null_mut(), features: 0, tokens: 0, stride: 0, type_: 0 }
+}
 
 pub(super) fn forward(
-    _cuda: &Cuda,
-    _w: &Hybrid<Cuda>,
-    _x: &Act,
-    _u: Option<&mut Act>,
-    _o: &mut Act,
-    _sums: Option<&mut Act>,
+    cuda: &Cuda,
+    w: &Hybrid<Cuda>,
+    x: &Act,
+    u: Option<&mut Act>,
+    o: &mut Act,
+    sums: Option<&mut Act>,
 ) -> Result<()> {
-    unimplemented!()
+    const OP: &str = "hybrid_forward";
+    check(OP, w, x, u.as_deref(), o)?;
+    if let Some(s) = &sums {
+        check_act(OP, s, branch_sums::COUNT, x.tokens)?;
+    }
+    if w.rows == 0 || x.tokens == 0 {
+        return Ok(());
+    }
+    if let Some(s) = w.sparse {
+        spmm::forward(cuda, s, x, o)?;
+    }
+    let sums = sums.map(|s| s.raw());
+    match (&w.low_rank, u) {
+        (Some(low), Some(u)) => {
+            let branch = raw(cuda, w, low)?;
+            let s = if w.sparse.is_some() { o.raw() } else { absent() };
+            let sums = sums.unwrap_or(absent());
+            launch!(
+                cuda,
+                low_rank_forward(branch, x.raw(), u.raw(), s, o.raw(), sums, cuda.version)
+            )
+        }
+        _ => match sums {
+            Some(sums) => {
+                launch!(cuda, alignment_forward(o.raw(), absent(), o.raw(), sums, cuda.version))
+            }
+            None => Ok(()),
+        },
+    }
 }
 
 #[allow(clippy::too_many_arguments)]
 pub(super) fn backward(
-    _cuda: &Cuda,
-    _w: &Hybrid<Cuda>,
-    _x: &Act,
-    _u: Option<&Act>,
-    _o: &Act,
-    _coefficients: Option<&Act>,
-    _d_o: &mut Act,
-    _dx: &mut Act,
-    _accumulate: bool,
-    _grads: HybridGrads<Cuda>,
+    cuda: &Cuda,
+    w: &Hybrid<Cuda>,
+    x: &Act,
+    u: Option<&Act>,
+    o: &Act,
+    coefficients: Option<&Act>,
+    d_o: &mut Act,
+    dx: &mut Act,
+    accumulate: bool,
+    grads: HybridGrads<Cuda>,
 ) -> Result<()> {
-    unimplemented!()
+    const OP: &str = "hybrid_backward";
+    let rank = check(OP, w, x, u, o)?;
+    check_act(OP, d_o, w.rows, x.tokens)?;
+    check_act(OP, dx, w.cols, x.tokens)?;
+    if let Some(c) = coefficients {
+        check_act(OP, c, 1, x.tokens)?;
+        if rank == 0 {
+            return Err(Error::shape(OP, "a low-rank branch beside alignment", "none"));
+        }
+    }
+    let HybridGrads { values, a, b } = grads;
+    for (grad, len, what) in [
+        (&values, w.sparse.map(|s| s.pattern.nnz()), "link gradients"),
+        (&a, (rank > 0).then_some(rank * w.cols), "gradients of A"),
+        (&b, (rank > 0).then_some(rank * w.rows), "gradients of B"),
+    ] {
+        match (grad, len) {
+            (Some(g), Some(len)) => check_len(OP, what, len, g.len)?,
+            (None, None) => {}
+            _ => return Err(Error::shape(OP, format!("{what} exactly with that branch"), what)),
+        }
+    }
+    if x.tokens == 0 {
+        return Ok(());
+    }
+    if let (Some(low), Some(u), Some(a), Some(b)) = (&w.low_rank, u, a, b) {
+        // φ(u) and du; dL, where it is not dO itself.
+        let bytes = u.bytes();
+        let hidden = cuda.scratch(Scratch::Hidden, 2 * bytes)?;
+        let (phi, du) = (View::new(&hidden, 0, u), View::new(&hidden, bytes, u));
+        let branch = cuda.scratch(Scratch::Branch, coefficients.map_or(0, |_| d_o.bytes()))?;
+        let apart = coefficients.map(|c| (c, View::new(&branch, 0, d_o)));
+        let silu = low.activation == Activation::Silu;
+        let (output, c, d_l) = match &apart {
+            Some((c, d_l)) => (o.raw(), c.raw(), d_l.raw()),
+            None => (absent(), absent(), absent()),
+        };
+        let factors = raw(cuda, w, low)?;
+        let kept = if silu { phi.raw() } else { absent() };
+        launch!(
+            cuda,
+            low_rank_backward(
+                factors,
+                u.raw(),
+                output,
+                c,
+                d_o.raw(),
+                d_l,
+                kept,
+                du.raw(),
+                cuda.version
+            )
+        )?;
+        let d_l: &Act = apart.as_ref().map_or(&*d_o, |(_, d_l)| d_l);
+        let phi: &Act = if silu { &phi } else { u };
+        b.changed();
+        weight_gradient(cuda, low.scale, d_l, phi, b.matrix(w.rows, low.rank))?;
+        a.changed();
+        weight_gradient(cuda, 1.0, &du, x, a.matrix(low.rank, w.cols))?;
+        cuda.gemm(&Gemm {
+            m: w.cols,
+            n: x.stride,
+            k: low.rank,
+            a: of_matrix(factors.a, cuda.element, true),
+            b: du.operand(false),
+            c: dx.operand(false),
+            alpha: 1.0,
+            beta: f32::from(accumulate),
+        })?;
+    }
+    if let (Some(s), Some(values)) = (w.sparse, values) {
+        sddmm::sddmm(cuda, s, d_o, x, values)?;
+        spmm::transposed(cuda, s, d_o, dx, accumulate || rank > 0)?;
+    }
+    Ok(())
+}
+
+/// `dw += alpha·dy·xᵀ`.
+fn weight_gradient(cuda: &Cuda, alpha: f32, dy: &Act, x: &Act, dw: chtsl_matrix) -> Result<()> {
+    cuda.gemm(&Gemm {
+        m: dy.features,
+        n: x.features,
+        k: x.tokens,
+        a: dy.operand(false),
+        b: x.operand(true),
+        c: of_matrix(dw, Element::F32, false),
+        alpha,
+        beta: 1.0,
+    })
 }

@@ -1,6 +1,8 @@
 //! Device memory and what lies in it: activations, parameters, links.
 
 use std::ffi::c_void;
+use std::marker::PhantomData;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
 use super::bindings::{CHTSL_BF16, CHTSL_F32, chtsl_act, chtsl_links, chtsl_matrix};
@@ -146,6 +148,11 @@ impl Act {
         }
     }
 
+    /// Size in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.features * self.stride * self.element.bytes()
+    }
+
     /// As an operand of the dense library.
     pub(super) fn operand(&self, transposed: bool) -> GemmOperand {
         let (data, element) = (self.memory.pointer(), self.element);
@@ -190,6 +197,45 @@ impl Act {
                 Ok(all.iter().map(|&b| half::bf16::from_bits(b).to_f32()).collect())
             }
         }
+    }
+}
+
+/// An activation in a part of scratch memory, contents arbitrary, the padding included: whoever writes
+/// it writes whole rows.
+pub(super) struct View<'a> {
+    act: Act,
+    memory: PhantomData<&'a Memory>,
+}
+
+impl<'a> View<'a> {
+    /// An activation of the extents and type of `like`, from byte `offset` on. Panics when it does not
+    /// fit.
+    pub fn new(memory: &'a Memory, offset: usize, like: &Act) -> Self {
+        assert!(offset + like.bytes() <= memory.bytes, "a view beyond the end of scratch memory");
+        let part = Memory {
+            runtime: memory.runtime.clone(),
+            pointer: memory.pointer.wrapping_byte_add(offset),
+            bytes: like.bytes(),
+        };
+        let (features, tokens) = (like.features, like.tokens);
+        let act =
+            Act { memory: part, features, tokens, stride: like.stride, element: like.element };
+        View { act, memory: PhantomData }
+    }
+}
+
+impl Deref for View<'_> {
+    type Target = Act;
+
+    fn deref(&self) -> &Act {
+        &self.act
+    }
+}
+
+impl Drop for View<'_> {
+    fn drop(&mut self) {
+        // The memory is another's: a null pointer is not freed.
+        self.act.memory.pointer = std::ptr::null_mut();
     }
 }
 

@@ -3,6 +3,8 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | [`driver`] | opens the device: libcuda, cuBLASLt, and a sentence for what is missing |
+//! | [`device`] | the open device as a machine: memory, copies, a stream, dense products |
 //! | [`runtime`] | what a machine offers beside kernels; a device or the tests' emulator |
 //! | [`memory`] | activations, parameters, links in device memory |
 //! | `launch` | calls of launchers, their status |
@@ -18,6 +20,8 @@ mod attention;
 #[rustfmt::skip]
 pub mod bindings;
 mod cross_entropy;
+pub mod device;
+pub mod driver;
 mod elementwise;
 mod embedding;
 mod gemm;
@@ -75,10 +79,12 @@ pub enum Strategy {
 /// threads with one backend cannot wait for each other.
 #[derive(Clone, Copy)]
 enum Scratch {
-    /// Output of the sparse branch before the low-rank branch joins it.
+    /// Gradient of the low-rank branch's output, where alignment sets it apart from the sum's.
     Branch,
     /// Dense form of a sparse matrix, or its dense gradient.
     Dense,
+    /// Inside of the low-rank branch: φ(u) and the gradient of u.
+    Hidden,
     /// Logits of one chunk of tokens.
     Logits,
     /// Small integer lists: token ids, targets, document starts.
@@ -88,10 +94,18 @@ enum Scratch {
 }
 
 impl Scratch {
-    const COUNT: usize = 5;
+    const COUNT: usize = 6;
 }
 
 impl Cuda {
+    /// A backend on the first device, in `precision`.
+    ///
+    /// Errors: `Error::Device` with one sentence that says what is missing; `Error::Config` for a
+    /// precision that this backend lacks.
+    pub fn open(precision: Precision) -> Result<Self> {
+        Cuda::new(Arc::new(device::Device::open()?), precision)
+    }
+
     /// A backend on `runtime` in `precision`.
     ///
     /// Errors: `Error::Config` for a precision that this backend lacks.
@@ -132,6 +146,11 @@ impl Cuda {
     pub fn with_version(mut self, version: i32) -> Self {
         self.version = version;
         self
+    }
+
+    /// The machine, to allocate on it.
+    pub fn shared_runtime(&self) -> &Arc<dyn Runtime> {
+        &self.runtime
     }
 
     /// The machine.

@@ -4,6 +4,7 @@
 //! above this file is the same on both.
 
 use std::ffi::c_void;
+use std::time::{Duration, Instant};
 
 use super::bindings::chtsl_launcher_table;
 use crate::error::Result;
@@ -113,6 +114,15 @@ pub unsafe trait Runtime: Send + Sync {
     ///
     /// Errors: `Error::Device` with whatever the work so far has run into.
     fn synchronize(&self) -> Result<()>;
+    /// Time that the work put on the stream by `work` takes. Devices use their own events; here it is
+    /// the host's clock between two waits.
+    fn time(&self, work: &mut dyn FnMut()) -> Result<Duration> {
+        self.synchronize()?;
+        let start = Instant::now();
+        work();
+        self.synchronize()?;
+        Ok(start.elapsed())
+    }
     /// Text of a positive launch status.
     fn fault(&self, status: i32) -> String;
     /// Dense product.

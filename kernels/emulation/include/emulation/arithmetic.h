@@ -7,7 +7,7 @@ namespace emulation {
 template <class To, class From> To same_bits(From from) {
     static_assert(sizeof(To) == sizeof(From), "a change of type, not of size");
     To to;
-    std::memcpy(&to, &from, sizeof to);
+    __builtin_memcpy(&to, &from, sizeof to);
     return to;
 }
 }  // namespace emulation

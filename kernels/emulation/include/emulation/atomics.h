@@ -19,9 +19,9 @@ template <class T, class F> T atomic_update(T* address, F change, Site site) {
     uint64_t seen = load_word(address, sizeof(T)), wanted = 0;
     T before, after;
     do {
-        std::memcpy(&before, &seen, sizeof(T));
+        __builtin_memcpy(&before, &seen, sizeof(T));
         after = change(before);
-        std::memcpy(&wanted, &after, sizeof(T));
+        __builtin_memcpy(&wanted, &after, sizeof(T));
     } while (!swap_word(address, sizeof(T), seen, wanted));
     return before;
 }

@@ -28,9 +28,9 @@ void collective(const char* name, Combine combine, bool aligned, unsigned mask, 
 template <class T> T shuffle_value(Shuffle kind, unsigned mask, T value, int argument, int width, Site site) {
     static_assert(std::is_arithmetic_v<T> && sizeof(T) >= 4 && sizeof(T) <= 8, "shuffles carry 4 or 8 bytes");
     uint64_t bits = 0;
-    std::memcpy(&bits, &value, sizeof(T));
+    __builtin_memcpy(&bits, &value, sizeof(T));
     bits = shuffle(kind, mask, bits, argument, width, site);
-    std::memcpy(&value, &bits, sizeof(T));
+    __builtin_memcpy(&value, &bits, sizeof(T));
     return value;
 }
 }  // namespace emulation

@@ -28,12 +28,15 @@ void count_matrices(int count);
 
 #define DYNAMIC_SHARED(type, name) type* name = static_cast<type*>(emulation::dynamic_shared())
 
-template <class T> T __ldg(const T* p) { return *p; }
-template <class T> T __ldca(const T* p) { return *p; }
-template <class T> T __ldcg(const T* p) { return *p; }
-template <class T> T __ldcs(const T* p) { return *p; }
-template <class T> void __stcg(T* p, T v) { *p = v; }
-template <class T> void __stcs(T* p, T v) { *p = v; }
+// Inlined always, so that a fault is reported at the line of the kernel.
+#define EMULATION_LOAD(name) template <class T> inline __attribute__((always_inline)) T name(const T* p) { return *p; }
+#define EMULATION_STORE(name) template <class T> inline __attribute__((always_inline)) void name(T* p, T v) { *p = v; }
+EMULATION_LOAD(__ldg)
+EMULATION_LOAD(__ldca)
+EMULATION_LOAD(__ldcg)
+EMULATION_LOAD(__ldcs)
+EMULATION_STORE(__stcg)
+EMULATION_STORE(__stcs)
 // Blocks take turns or run on host threads; the memory model between them is not emulated.
 inline void __threadfence() {}
 inline void __threadfence_block() {}

@@ -1,1 +1,268 @@
-//! stub
+//! Breaks kernels on purpose and demands that tests notice: whoever changes a test learns what it no longer sees.
+//!
+//! `kernels/mutants.txt` lists the breakages. One source is compiled anew, linked with the objects of this build into a
+//! library, and a test program is run with `CHTSL_EMULATION_LIBRARY` naming it.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+/// Longer than any sound run; a mutant that hangs counts as noticed.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// A line of the list: `family | sed expression | what it breaks | test filter`.
+#[derive(Clone, Debug)]
+struct Mutant {
+    family: String,
+    change: String,
+    what: String,
+    filter: String,
+}
+
+#[derive(Debug, PartialEq)]
+enum Outcome {
+    /// With the test's own words.
+    Caught(String),
+    Survived,
+    /// The expression changes nothing.
+    Stale,
+    DoesNotBuild(String),
+}
+
+fn parse(list: &str) -> Vec<Mutant> {
+    let lines = list.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
+    lines
+        .map(|line| match line.split(" | ").map(str::trim).collect::<Vec<_>>()[..] {
+            [family, change, what, filter] => Mutant {
+                family: family.into(),
+                change: change.into(),
+                what: what.into(),
+                filter: filter.into(),
+            },
+            _ => panic!("mutants: expected `family | sed expression | what it breaks | test filter`, got: {line}"),
+        })
+        .collect()
+}
+
+impl Mutant {
+    /// Source of the family, relative to the root. `planted/` names the kernels of these tests.
+    fn source(&self) -> String {
+        match self.family.strip_prefix("planted/") {
+            Some(stem) => format!("kernels/emulation/tests/planted/{stem}.cu"),
+            None => format!("kernels/{}.cu", self.family),
+        }
+    }
+
+    /// The broken source; None when the expression no longer fits.
+    fn text(&self) -> Option<Vec<u8>> {
+        let source = Path::new(ROOT).join(self.source());
+        let before = fs::read(&source).unwrap_or_else(|e| panic!("{}: {e}", source.display()));
+        let sed = Command::new("sed").arg(&self.change).arg(&source).output().expect("sed");
+        let refused = String::from_utf8_lossy(&sed.stderr);
+        assert!(sed.status.success(), "{}: {refused}", self.change);
+        (sed.stdout != before).then_some(sed.stdout)
+    }
+}
+
+/// Links a library of this build's objects at `library`, with `mutant` in place of its source.
+pub fn link(folder: &Path, library: &Path, mutant: Option<(&str, &[u8])>) -> Result<(), String> {
+    let listed = fs::read_to_string(concat!(env!("OUT_DIR"), "/objects")).unwrap();
+    let mut objects: Vec<PathBuf> = listed.lines().map(PathBuf::from).collect();
+    let words = |object: &Path| -> Vec<String> {
+        fs::read_to_string(object.with_extension("args"))
+            .unwrap()
+            .lines()
+            .map(String::from)
+            .collect()
+    };
+    let compiler = words(&objects[0])[0].clone();
+    if let Some((source, text)) = mutant {
+        let broken = folder.join(Path::new(source).file_name().unwrap());
+        fs::write(&broken, text).unwrap();
+        let place = objects.iter_mut().find(|o| words(o).iter().any(|w| w == source)).unwrap();
+        let (arguments, object) = (words(place), broken.with_extension("o"));
+        let arguments = arguments[1..].iter().map(|word| match word.as_str() {
+            "-O2" => "-O1".into(),
+            "-Wall" | "-Wextra" => "-w".into(),
+            word if word == source => broken.clone().into_os_string(),
+            word if Path::new(word) == *place => object.clone().into_os_string(),
+            word if Path::new(word) == place.with_extension("d") => {
+                broken.with_extension("d").into_os_string()
+            }
+            word => word.into(),
+        });
+        // Headers beside the source are found from its copy, too.
+        let beside = Path::new(source).parent().unwrap();
+        run(Command::new(&compiler).args(arguments).arg("-I").arg(beside).current_dir(ROOT))?;
+        let renamed = ["memcpy", "memmove", "memset"]
+            .map(|name| format!("--redefine-sym={name}=__tsan_{name}"));
+        run(Command::new("objcopy").args(renamed).arg(&object))?;
+        *place = object;
+    }
+    run(Command::new(&compiler).args(["-shared", "-pthread", "-o"]).arg(library).args(&objects))
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let done = command.output().map_err(|e| format!("{command:?}: {e}"))?;
+    if done.status.success() {
+        Ok(())
+    } else {
+        Err(String::from_utf8_lossy(&done.stderr).into_owned())
+    }
+}
+
+/// Runs tests on a library: whether they passed, and their output.
+pub fn run_tests(tests: &Path, filter: &str, library: &Path) -> (bool, String) {
+    let log = library.with_extension("log");
+    let out = File::create(&log).unwrap();
+    let mut child = Command::new(tests)
+        .args(filter.split_whitespace())
+        .env("CHTSL_EMULATION_LIBRARY", library)
+        .env("RUST_BACKTRACE", "0")
+        .stdout(out.try_clone().unwrap())
+        .stderr(out)
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|e| panic!("{}: {e}", tests.display()));
+    let start = Instant::now();
+    let status = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break Some(status),
+            None if start.elapsed() > PATIENCE => {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                break None;
+            }
+            None => std::thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    let mut text = String::from_utf8_lossy(&fs::read(&log).unwrap()).into_owned();
+    match status {
+        None => text += "\nit hangs\n",
+        Some(status) if status.code().is_none() => text += &format!("\n{status}\n"),
+        Some(_) => {}
+    }
+    (status.is_some_and(|s| s.success()), text)
+}
+
+/// The line of a failed run that says most: a fault of the emulator, else what a test panicked with.
+fn evidence(output: &str) -> String {
+    let mut lines = output.lines();
+    let line = output.lines().find(|l| l.contains(" in kernel ")).or_else(|| {
+        lines.find(|l| l.contains("panicked at"))?;
+        lines.next()
+    });
+    line.or(output.lines().last()).unwrap_or("").chars().take(300).collect()
+}
+
+fn judge(tests: &Path, mutant: &Mutant) -> Outcome {
+    let Some(text) = mutant.text() else { return Outcome::Stale };
+    let folder = tempfile::tempdir().unwrap();
+    let library = folder.path().join("libmutant.so");
+    if let Err(reason) = link(folder.path(), &library, Some((&mutant.source(), &text))) {
+        return Outcome::DoesNotBuild(reason);
+    }
+    match run_tests(tests, &mutant.filter, &library) {
+        (true, _) => Outcome::Survived,
+        (false, output) => Outcome::Caught(evidence(&output)),
+    }
+}
+
+/// What the filter selects must pass on the kernels as they are, or a failure would prove nothing.
+fn demand_sound(tests: &Path, mutants: &[Mutant]) {
+    let folder = tempfile::tempdir().unwrap();
+    let library = folder.path().join("libsound.so");
+    link(folder.path(), &library, None).unwrap();
+    let mut filters: Vec<&str> = mutants.iter().map(|m| m.filter.as_str()).collect();
+    filters.sort();
+    filters.dedup();
+    for filter in filters {
+        let (passed, output) = run_tests(tests, filter, &library);
+        assert!(passed, "the tests `{filter}` fail on sound kernels:\n{output}");
+        assert!(!output.contains("ok. 0 passed"), "the filter `{filter}` selects no test");
+    }
+}
+
+/// Judges all, on all cores, and prints a line for each; returns those that were not caught.
+fn judge_all(tests: &Path, mutants: &[Mutant]) -> Vec<String> {
+    demand_sound(tests, mutants);
+    let (next, missed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(mutant) = mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let name = format!("{}, {}", mutant.family, mutant.what);
+                    match judge(tests, mutant) {
+                        Outcome::Caught(words) => println!("caught {name}: {words}"),
+                        other => {
+                            println!("  FAIL {name}: {other:?}");
+                            missed.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    missed.into_inner().unwrap()
+}
+
+fn listed() -> Vec<Mutant> {
+    parse(&fs::read_to_string(format!("{ROOT}/kernels/mutants.txt")).unwrap())
+}
+
+#[test]
+fn every_listed_mutant_still_fits() {
+    let stale: Vec<String> = listed()
+        .iter()
+        .filter(|m| m.text().is_none())
+        .map(|m| format!("{}: {}", m.family, m.change))
+        .collect();
+    assert!(stale.is_empty(), "these change nothing any more:\n{}", stale.join("\n"));
+}
+
+/// Minutes of compiling: `kernels/emulation/mutants.sh` runs it.
+#[test]
+#[ignore]
+fn every_listed_mutant_is_caught() {
+    let tests = std::env::var_os("CHTSL_MUTANT_TESTS")
+        .expect("CHTSL_MUTANT_TESTS names the test program to run");
+    let only = std::env::var("CHTSL_MUTANT_FAMILY").unwrap_or_default();
+    let mutants: Vec<Mutant> =
+        listed().into_iter().filter(|m| only.is_empty() || m.family == only).collect();
+    assert!(!mutants.is_empty(), "no mutants of {only}");
+    let missed = judge_all(Path::new(&tests), &mutants);
+    assert!(missed.is_empty(), "not caught:\n{}", missed.join("\n"));
+}
+
+/// The mechanism on kernels of this crate, one mutant of every outcome.
+#[test]
+fn mutants_are_told_apart() {
+    let tests = std::env::current_exe().unwrap();
+    let of = |change: &str| Mutant {
+        family: "planted/sound".into(),
+        change: change.into(),
+        what: String::new(),
+        filter: "sound::sound_kernels_pass --exact".into(),
+    };
+    let race = of("/^    __syncwarp();$/d");
+    demand_sound(&tests, std::slice::from_ref(&race));
+    let Outcome::Caught(words) = judge(&tests, &race) else { panic!("{race:?}") };
+    assert!(
+        words.contains("in kernel (synchronisation)") && words.contains("sound.cu:"),
+        "{words}"
+    );
+    let wrong = of("s/ok &= tile\\[t - 32\\] == 5/ok \\&= tile[t - 32] == 6/");
+    let Outcome::Caught(words) = judge(&tests, &wrong) else { panic!("{wrong:?}") };
+    assert!(words.contains("wrong at"), "{words}");
+    assert_eq!(judge(&tests, &of("s/tile\\[t\\] = 5/tile[t] = 2 + 3/")), Outcome::Survived);
+    assert_eq!(judge(&tests, &of("s/no such text/x/")), Outcome::Stale);
+    let broken = judge(&tests, &of("s/tile\\[t\\] = 5/tile[t] = five/"));
+    assert!(
+        matches!(&broken, Outcome::DoesNotBuild(reason) if reason.contains("five")),
+        "{broken:?}"
+    );
+}

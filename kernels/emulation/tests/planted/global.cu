@@ -20,9 +20,13 @@ struct Wide { float numbers[6]; };
 __global__ void struct_past_the_end(float* out) {
     *reinterpret_cast<Wide*>(out + 4 * threadIdx.x) = Wide{};
 }
-__device__ const float table[4] = {1, 2, 3, 4};
+__global__ void copy_of_bytes_past_the_end(float* out) {
+    memcpy(out + 4 * threadIdx.x, out, out[0] == 0 ? 20 : 4);
+}
+__constant__ float table[4];
 __global__ void write_to_constants(float* out) {
-    const_cast<float*>(table)[out[0] == 0 ? 1 : 2] = 5;
+    table[threadIdx.x % 4] = out[threadIdx.x];
+    out[threadIdx.x] = table[threadIdx.x / 16];
 }
 __global__ void null_pointer(float* out) {
     out[threadIdx.x] = *reinterpret_cast<float*>(size_t(out[0]));
@@ -64,10 +68,13 @@ static const Planted rows[] = {
     PLANT("out of bounds", vector_past_the_end, 1, 0),
     PLANT("out of bounds", atomic_past_the_end, 1, 0),
     PLANT("out of bounds", struct_past_the_end, 1, 0),
+    PLANT("out of bounds", copy_of_bytes_past_the_end, 1, 0),
     PLANT("out of bounds", write_to_constants, 1, 0),
     PLANT("out of bounds", null_pointer, 1, 0),
     PLANT("misaligned access", misaligned_vector, 1, 0),
+#if !defined(__clang__)  // which checks members and references, and not the copy of a whole vector
     PLANT("misaligned access", misaligned_plain_vector, 1, 0),
+#endif
     PLANT("misaligned access", misaligned_pair, 1, 0),
     PLANT("misaligned access", misaligned_word, 1, 0),
     PLANT("blocks overlap", blocks_overlap, 2, 0),

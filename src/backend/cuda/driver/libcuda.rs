@@ -1,0 +1,155 @@
+//! The driver library: entry points by name, error codes in words.
+
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+
+use cudarc::driver::sys;
+use libloading::Library;
+
+pub const CAPABILITY_MAJOR: c_int = 75;
+pub const CAPABILITY_MINOR: c_int = 76;
+pub const MULTIPROCESSORS: c_int = 16;
+
+pub const NO_DEVICE: c_int = 100;
+
+/// The library that cudarc uses, when there is one.
+pub fn library() -> Option<&'static Library> {
+    // SAFETY: loading runs the library's initialisers; the driver's are harmless. The second call
+    // panics without a library, so it comes after the first.
+    unsafe { sys::is_culib_present().then(|| sys::culib()) }
+}
+
+/// The loader's own reason why there is no library.
+pub fn why_not() -> String {
+    let name = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
+    // SAFETY: as in `library`.
+    match unsafe { Library::new(name) } {
+        Ok(_) => format!("{name} can be loaded, but not under the names searched"),
+        Err(e) => super::cublaslt::loader_text(&e),
+    }
+}
+
+/// A function of `library` under its exported name.
+///
+/// # Safety
+/// `F` must be the function's type.
+pub unsafe fn function<F: Copy>(library: &'static Library, name: &str) -> Result<F, String> {
+    // SAFETY: the caller names the type; the library stays loaded for ever, so the copy stays valid.
+    unsafe { library.get::<F>(name.as_bytes()).map(|f| *f) }.map_err(|_| missing("libcuda", name))
+}
+
+/// The sentence's start for a library without a function that is needed.
+pub fn missing(library: &str, name: &str) -> String {
+    format!("{library} has no function {name}: it is too old, damaged or not NVIDIA's")
+}
+
+/// Newest CUDA that the driver supports. Works before `cuInit`, so that a message can name it even
+/// when the driver does not start.
+pub fn driver_version(library: &'static Library) -> Result<i32, String> {
+    let name = "cuDriverGetVersion";
+    // SAFETY: the type of cuda.h.
+    let get = unsafe { function::<unsafe extern "C" fn(*mut c_int) -> c_int>(library, name)? };
+    let mut version = 0;
+    // SAFETY: `version` is one int.
+    match unsafe { get(&mut version) } {
+        0 => Ok(version),
+        code => Err(format!("the driver does not tell its version (error {code})")),
+    }
+}
+
+/// Declares the functions with their types, once, as fields that `new` fills.
+macro_rules! functions {
+    ($($name:ident($($argument:ty),*);)*) => {
+        /// Entry points, with error codes as plain numbers: a new driver may return codes that no
+        /// enumeration has.
+        #[allow(non_snake_case)]
+        #[derive(Clone, Copy, Debug)]
+        pub struct LibCuda {
+            $(pub $name: unsafe extern "C" fn($($argument),*) -> c_int,)*
+        }
+
+        impl LibCuda {
+            /// Looks up everything.
+            pub fn new(library: &'static Library) -> Result<Self, String> {
+                // SAFETY: the types are those of cuda.h.
+                unsafe { Ok(LibCuda { $($name: function(library, stringify!($name))?,)* }) }
+            }
+        }
+    };
+}
+
+functions! {
+    cuInit(c_uint);
+    cuDeviceGetCount(*mut c_int);
+    cuDeviceGet(*mut c_int, c_int);
+    cuDeviceGetName(*mut c_char, c_int, c_int);
+    cuDeviceGetAttribute(*mut c_int, c_int, c_int);
+    cuDevicePrimaryCtxRetain(*mut *mut c_void, c_int);
+    cuDevicePrimaryCtxRelease_v2(c_int);
+    cuCtxSetCurrent(*mut c_void);
+    cuMemGetInfo_v2(*mut usize, *mut usize);
+    cuMemAlloc_v2(*mut u64, usize);
+    cuMemFree_v2(u64);
+    cuMemcpyHtoDAsync_v2(u64, *const c_void, usize, *mut c_void);
+    cuMemcpyDtoHAsync_v2(*mut c_void, u64, usize, *mut c_void);
+    cuMemcpyDtoDAsync_v2(u64, u64, usize, *mut c_void);
+    cuMemsetD8Async(u64, u8, usize, *mut c_void);
+    cuStreamCreate(*mut *mut c_void, c_uint);
+    cuStreamDestroy_v2(*mut c_void);
+    cuStreamSynchronize(*mut c_void);
+    cuEventCreate(*mut *mut c_void, c_uint);
+    cuEventRecord(*mut c_void, *mut c_void);
+    cuEventElapsedTime(*mut f32, *mut c_void, *mut c_void);
+    cuEventDestroy_v2(*mut c_void);
+    cuGetErrorName(c_int, *mut *const c_char);
+    cuGetErrorString(c_int, *mut *const c_char);
+}
+
+impl LibCuda {
+    /// Name of a device.
+    pub fn name(&self, device: c_int) -> String {
+        let mut buffer = [0 as c_char; 256];
+        // SAFETY: room for 256 characters, of which the last stays zero.
+        let code = unsafe { (self.cuDeviceGetName)(buffer.as_mut_ptr(), 255, device) };
+        // SAFETY: the last character is zero.
+        let text = unsafe { CStr::from_ptr(buffer.as_ptr()) }.to_string_lossy();
+        if code == 0 && !text.is_empty() { text.into_owned() } else { format!("device {device}") }
+    }
+
+    /// An error code: what it is, and what to do about it.
+    pub fn fault(&self, code: c_int) -> (String, &'static str) {
+        let text = |get: unsafe extern "C" fn(c_int, *mut *const c_char) -> c_int| {
+            let mut p: *const c_char = std::ptr::null();
+            // SAFETY: `p` is one pointer.
+            let known = unsafe { get(code, &mut p) } == 0 && !p.is_null();
+            // SAFETY: the driver's texts are constants.
+            known.then(|| unsafe { CStr::from_ptr(p) }.to_string_lossy().into_owned())
+        };
+        let name = text(self.cuGetErrorName).unwrap_or_else(|| "unknown".into());
+        let what = match text(self.cuGetErrorString) {
+            Some(string) => format!("error {code} ({name}, {string})"),
+            None => format!("error {code} ({name})"),
+        };
+        match code {
+            2 => (
+                format!("the device is out of memory: {what}"),
+                "other processes hold it (nvidia-smi lists them): wait for them, pick another device \
+                 with CUDA_VISIBLE_DEVICES, or use --device cpu",
+            ),
+            34 => (
+                what,
+                "the toolkit's link-time stub was loaded in place of the driver: take its stubs \
+                 folder out of LD_LIBRARY_PATH",
+            ),
+            46 => (what, "another process has the device to itself: wait for it or pick another"),
+            NO_DEVICE => (
+                format!("the driver sees no device: {what}"),
+                "see nvidia-smi, check CUDA_VISIBLE_DEVICES (in a container, start it with --gpus \
+                 all), or use --device cpu",
+            ),
+            214 => (what, "the device's memory is damaged: see nvidia-smi -q -d ECC, reset it"),
+            803 => (what, "driver and kernel module differ: reboot after the driver's update"),
+            804 => (what, "this device needs a newer driver: forward compatibility excludes it"),
+            _ => (what, "see nvidia-smi and dmesg, or use --device cpu"),
+        }
+    }
+}
