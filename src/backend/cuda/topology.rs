@@ -11,7 +11,7 @@ use crate::backend::{Csr, EvolveRules, Evolved, RemovalKeys};
 use crate::config::{Regrowth, Selection};
 use crate::error::{Error, Result, check_len};
 use crate::rng::Stream;
-use crate::sparse::{LinkChange, NEW, Pattern};
+use crate::sparse::{LinkChange, NEW, Pattern, Transposed};
 
 /// Links in CSR with their position before the event.
 struct Links {
@@ -235,5 +235,18 @@ impl Index {
         self.row_offsets.read(0, &mut row_offsets)?;
         self.column_indices.read(0, &mut column_indices)?;
         Pattern::new(self.rows, self.cols, row_offsets, column_indices)
+    }
+
+    /// The links column by column, copied back.
+    pub fn transposed(&self) -> Result<Transposed> {
+        let mut t = Transposed {
+            col_offsets: vec![0; self.cols + 1],
+            row_indices: vec![0; self.nnz],
+            source: vec![0; self.nnz],
+        };
+        self.col_offsets.read(0, &mut t.col_offsets)?;
+        self.row_indices.read(0, &mut t.row_indices)?;
+        self.source.read(0, &mut t.source)?;
+        Ok(t)
     }
 }
