@@ -15,6 +15,7 @@ pub fn generate(root: &Path, out: &Path) {
         .allowlist_var("CHTSL_.*")
         // Launchers are reached through the table, on the device and emulated.
         .allowlist_function("chtsl_launchers")
+        .prepend_enum_name(false)
         .use_core()
         .merge_extern_blocks(true)
         .formatter(bindgen::Formatter::Prettyplease)
@@ -23,5 +24,7 @@ pub fn generate(root: &Path, out: &Path) {
         .raw_line("// CHTSL_BLESS=1 cargo test --features bindgen --test bindings")
         .generate()
         .expect("include/launchers.h can be read");
-    bindings.write_to_file(out.join("bindings.rs")).expect("OUT_DIR is writable");
+    let file = out.join("bindings.rs");
+    bindings.write_to_file(&file).expect("OUT_DIR is writable");
+    println!("cargo::rustc-env=CHTSL_BINDINGS={}", file.display());
 }

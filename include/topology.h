@@ -1,4 +1,4 @@
-// topology.h - a remove-regrow event of one sparse matrix. Kernels: kernels/topology_*.cu
+// topology.h - a remove-regrow event of one sparse matrix. Kernels: kernels/topology.cu
 //
 // The event is a chain: keys of the links, selection of those that stay, their CSR and CSC, scores of the
 // missing links, keys, selection of the new ones, CSR and CSC of both together. Every step gives what
@@ -31,7 +31,7 @@ typedef struct chtsl_ties {
 } chtsl_ties;
 
 // Keys are doubles mapped to integers of the same order. The smallest and the largest integer stand for no
-// double and mark positions: `no candidate` and `linked` (kernels/common/select.cuh).
+// double and mark positions: `no candidate` and `linked` (kernels/topology/cut.cuh).
 
 // `source` of a link that did not exist before; `refused` of weights that are all finite.
 #define CHTSL_NONE 0xffffffffu

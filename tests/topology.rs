@@ -1,13 +1,8 @@
 //! Topology against the golden vectors, a path-by-path oracle, and its invariants under random
-//! masks, settings and thread counts; events on the device against those of the host.
+//! masks, settings and thread counts.
 
 #[path = "topology/brf_golden.rs"]
 mod brf_golden;
-#[path = "topology/device.rs"]
-mod device;
-#[allow(dead_code)] // shared with tests that use all of it
-#[path = "support/emulated.rs"]
-mod emulated;
 #[path = "topology/event_properties.rs"]
 mod event_properties;
 #[path = "topology/rules_golden.rs"]

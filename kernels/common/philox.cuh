@@ -61,7 +61,7 @@ DEVICE double gumbel(const chtsl_draws& draws, word index) {
 }
 
 // Integers in the order of the doubles, -inf included; -0 equals 0. Never one of the marks of
-// select.cuh.
+// topology/cut.cuh.
 DEVICE word order_bits(double key) {
     const word bits = static_cast<word>(__double_as_longlong(__dadd_rn(key, 0.0)));
     return bits >> 63 ? ~bits : bits | word(1) << 63;

@@ -248,8 +248,9 @@ __global__ void __launch_bounds__(MmaTile::threads, per <= 2 ? 2 : 1) low_rank_f
     }
 }
 
-// Grid width / 64, 256 threads, backward_bytes of shared memory: phi(u) (with coefficients only), two steps of B, d_l of a step; patches in the same
-// place at the end. Step by step the parts make d_l of 16 rows each, then du of their ranks from all 64.
+// Grid width / 64, 256 threads, backward_bytes of shared memory: phi(u) (with coefficients only), two steps of B, d_l of
+// a step; patches in the same place at the end. Step by step the parts make d_l of 16 rows each, then du of their ranks
+// from all 64.
 template <int per, bool aligned>
 __global__ void __launch_bounds__(MmaTile::threads, per <= 2 ? 2 : 1) low_rank_backward_mma_kernel(Backward<bf16> p, uint32_t tiles) {
     using M = MmaTile;

@@ -108,7 +108,6 @@ template <class T, int tiles, bool with_sums> __global__ void __launch_bounds__(
         FmaStage<tiles> u;
         FmaStage<4> l;
         __align__(16) float patches[F::threads / 32][CHTSL_SUMS * F::tokens];
-        DEVICE Memory() {}
     } memory;
     uint32_t first = blockIdx.x * F::tokens, ty = threadIdx.x / F::lanes, own = threadIdx.x % F::lanes * F::each, n = first + own;
     for (uint32_t r = 0; r < p.rank; r += F::rows * tiles) {
@@ -152,7 +151,6 @@ template <class T, int tiles> __global__ void __launch_bounds__(FmaTile::threads
     __shared__ union Memory {
         FmaStage<tiles> u;
         FmaStage<4> l;
-        DEVICE Memory() {}
     } memory;
     uint32_t first = blockIdx.x * F::tokens, ty = threadIdx.x / F::lanes, n = first + threadIdx.x % F::lanes * F::each;
     if (p.c) {

@@ -2,6 +2,7 @@
 
 use clap::ValueEnum;
 
+use crate::backend::cuda::driver;
 use crate::backend::{Cpu, Cuda};
 use crate::config::Precision;
 use crate::error::{Error, Result};
@@ -49,22 +50,23 @@ pub struct DeviceArgs {
 }
 
 impl DeviceArgs {
-    /// Opens the backend that `--device` asks for.
+    /// Opens the backend that `--device` asks for; `auto` takes CUDA where it works and says why when
+    /// it does not.
     ///
     /// Errors: [`Error::Device`] when `--device cuda` cannot be had.
     pub fn open(&self, precision: Precision) -> Result<Opened> {
         match self.device {
-            Device::Cuda => match Cuda::open(precision) {
-                Err(Error::Device(text)) => Err(Error::Device(format!("--device cuda: {text}"))),
-                other => other.map(Opened::Cuda),
-            },
+            Device::Cuda => Cuda::open(precision).map_err(asked).map(Opened::Cuda),
             Device::Cpu => self.cpu(precision).map(Opened::Cpu),
-            // A build without kernels is a CPU build: nothing to explain.
-            Device::Auto if !cfg!(chtsl_cuda) => self.cpu(precision).map(Opened::Cpu),
             Device::Auto => match Cuda::open(precision) {
                 Ok(cuda) => Ok(Opened::Cuda(cuda)),
-                Err(reason) => {
-                    tracing::info!("computing on the CPU: {reason}");
+                Err(why) => {
+                    // In a CPU build the CPU is what one expects, unless there is a GPU to miss.
+                    if cfg!(chtsl_cuda) || driver::present() {
+                        tracing::info!("computing on the CPU: {why}");
+                    } else {
+                        tracing::debug!("computing on the CPU: {why}");
+                    }
                     self.cpu(precision).map(Opened::Cpu)
                 }
             },
@@ -77,5 +79,13 @@ impl DeviceArgs {
             return Err(Error::Config(text));
         }
         Cpu::new(self.threads, precision)
+    }
+}
+
+/// Names the flag that cannot be met.
+fn asked(e: Error) -> Error {
+    match e {
+        Error::Device(why) => Error::Device(format!("--device cuda: {why}")),
+        e => e,
     }
 }

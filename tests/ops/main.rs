@@ -4,6 +4,7 @@
 mod adam;
 mod alignment;
 mod attention;
+mod branches;
 mod cross_entropy;
 mod elementwise;
 mod embedding;
@@ -16,3 +17,4 @@ mod sddmm;
 mod spmm;
 #[path = "../support/mod.rs"]
 mod support;
+mod topology;

@@ -16,7 +16,7 @@
 
 mod adam;
 mod attention;
-#[allow(missing_docs, non_camel_case_types)]
+#[allow(clippy::all, missing_docs, non_camel_case_types, rustdoc::all)]
 #[rustfmt::skip]
 pub mod bindings;
 mod cross_entropy;

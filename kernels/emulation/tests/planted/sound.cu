@@ -150,9 +150,8 @@ __global__ void bytes_of_neighbours(float* out) {
     __syncthreads();
     for (int i = 0; i < 4; ++i) out[4 * threadIdx.x + i] = flags[63 - threadIdx.x];
 }
-__global__ void all_dynamic_memory(float* out) {
+__global__ void all_dynamic_memory(float* out, unsigned last) {
     DYNAMIC_SHARED(float, tile);
-    unsigned last = shared_memory_limit() / 4 - 1;
     tile[last - threadIdx.x] = 1;
     __syncthreads();
     for (int i = 0; i < 4; ++i) out[4 * threadIdx.x + i] = tile[last - 63 + threadIdx.x];
@@ -186,7 +185,7 @@ static const Planted rows[] = {
     PLANT("", bytes_of_neighbours, 1, 0),
     {__FILE__, "all_dynamic_memory", "", [](float* out) {
         cudaFuncSetAttribute(all_dynamic_memory, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_memory_limit()));
-        LAUNCH(all_dynamic_memory, 1, 64, shared_memory_limit(), nullptr, out);
+        LAUNCH(all_dynamic_memory, 1, 64, shared_memory_limit(), nullptr, out, shared_memory_limit() / 4 - 1);
         return int32_t(cudaGetLastError());
     }},
     {__FILE__, "odd_block", "", [](float* out) {

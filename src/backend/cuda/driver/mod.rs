@@ -169,6 +169,11 @@ impl Drop for Driver {
     }
 }
 
+/// Whether the machine has an NVIDIA driver, working or not.
+pub fn present() -> bool {
+    libcuda::library().is_some()
+}
+
 /// Opens the first device for the kernels of this build.
 ///
 /// Errors: [`Error::Device`] with one sentence naming what is missing, both versions and what to do.

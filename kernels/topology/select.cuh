@@ -1,14 +1,12 @@
-// topology_select.cu - threshold of the k best candidates in the order (key, tie word, lower position).
-// Contract: include/topology.h.
-//   v1  radix selection: digits of 11 bits from the top, a histogram of the candidates that equal the threshold so far,
-//       then one block picks the digit   <- default
-// At most fifteen digits: six of the key, six of the tie word, three of the position. The later ones are looked at only
-// while candidates are equal so far and not all of them fit; passes past the decision return at once. The threshold is
-// a property of the set, so neither histograms nor the grid can change it; counts are integers, their order is free.
-#include "common/device.cuh"
-#include "common/select.cuh"
-#include "common/shape.cuh"
-#include "topology.h"
+// select.cuh - threshold of the k best candidates in the order (key, tie word, lower position). Part of topology.cu.
+//
+// Radix selection: digits of 11 bits from the top, a histogram of the candidates that equal the threshold so far, then
+// one block picks the digit. At most fifteen digits: six of the key, six of the tie word, three of the position. The
+// later ones matter only while candidates are equal so far and not all of them fit; passes past the decision return at
+// once. The threshold is a property of the set, so neither histograms nor the grid can change it; counts are integers,
+// their order is free.
+#pragma once
+#include "topology/cut.cuh"
 
 namespace {
 
@@ -127,36 +125,3 @@ __global__ void __launch_bounds__(pick_threads) pick_kernel(Cut* cut, Digit d) {
 }
 
 }  // namespace
-
-uint64_t CHTSL_SYMBOL(topology_cut_bytes)(void) { return sizeof(Cut); }
-
-chtsl_status CHTSL_SYMBOL(topology_select)(chtsl_links w, const uint64_t* keys, int32_t per_link, uint32_t k, chtsl_ties ties,
-                                           void* cut, chtsl_stream stream) {
-    CHTSL_TRY(check_positions(w.rows, w.cols));
-    if (per_link) CHTSL_TRY(check_links(w));
-    const uint32_t count = per_link ? w.nnz : w.rows * w.cols;
-    if (!cut || (count && !keys)) return CHTSL_BAD_SHAPE;
-    if (!aligned_16(cut)) return CHTSL_BAD_ALIGNMENT;
-    auto on = static_cast<cudaStream_t>(stream);
-    Cut* to = static_cast<Cut*>(cut);
-    CHTSL_TRY(chtsl_status(cudaMemsetAsync(to->histogram, 0, sizeof to->histogram, on)));
-    LAUNCH(begin_kernel, dim3(1), dim3(1), 0, on, to, k);
-    CHTSL_TRY(launch_status());
-    if (count == 0) k = 0;
-    const Candidates c{w, reinterpret_cast<const word*>(keys), count, per_link != 0, ties};
-    const uint32_t wanted = (count - 1) / (count_threads * 8) + 1, blocks = wanted < count_blocks ? wanted : count_blocks;
-    for (Part part : {key_part, tie_part, order_part}) {
-        if (k == 0) break;
-        if (part == tie_part && !ties.random) continue;  // all equal
-        for (uint32_t end = part == order_part ? 32 : 64; end > 0;) {
-            const uint32_t bits = end < 11 ? end : 11;
-            const Digit d{part, end - bits, bits};
-            LAUNCH(count_kernel, dim3(blocks), dim3(count_threads), 0, on, c, to, d);
-            CHTSL_TRY(launch_status());
-            LAUNCH(pick_kernel, dim3(1), dim3(pick_threads), 0, on, to, d);
-            CHTSL_TRY(launch_status());
-            end -= bits;
-        }
-    }
-    return CHTSL_OK;
-}

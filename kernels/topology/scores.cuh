@@ -1,14 +1,13 @@
-// topology_scores.cu - CH2-L3n of every missing link of a matrix. Contract: include/topology.h.
-//   v1  one thread per position, straight from the formula; obvious, slow, the oracle
-//   v2  one block per 1 to 8 seeds of a side: common neighbours counted in shared memory along the paths of length two,
-//       turned into terms in place, then every thread sums the terms of the members of one node of the other side.
-//       Rows as seeds write the scores, columns as seeds add to them   <- default
+// scores.cuh - CH2-L3n of every missing link of a matrix. Part of topology.cu.
+//
+// Version 2: one block per 1 to 8 seeds of a side. Common neighbours are counted in shared memory along the paths of
+// length two and turned into terms in place, then every thread sums the terms of the members of one node of the other
+// side. Rows as seeds write the scores, columns as seeds add to them.
+//
 // Terms are integers in units of 2^-36 and sums wrap: the order of additions is free, as on the host. The terms of a
 // seed take 8 bytes per node of its side; the number of seeds is what fits, fewer where blocks would be too few.
-#include "common/device.cuh"
-#include "common/select.cuh"
-#include "common/shape.cuh"
-#include "topology.h"
+#pragma once
+#include "topology/cut.cuh"
 
 namespace {
 
@@ -52,7 +51,7 @@ DEVICE word naive_half(const Side& own, const Side& other, uint32_t seed, uint32
     return sum;
 }
 
-constexpr uint32_t each_threads = 256, each_blocks = 2048, half_threads = 512;
+constexpr uint32_t half_threads = 512;
 
 // v1. Grid positions / 256.
 __global__ void __launch_bounds__(each_threads) scores_naive_kernel(Side rows, Side cols, word* scores) {
@@ -123,8 +122,6 @@ __global__ void __launch_bounds__(each_threads) positives_kernel(word positions,
     if (threadIdx.x % 32 == 0 && count) atomicAdd(positives, count);
 }
 
-uint32_t groups(uint64_t count, uint32_t size) { return uint32_t(count / size + (count % size != 0)); }
-
 template <bool accumulate, uint32_t seeds>
 chtsl_status launch_half(const Side& own, const Side& other, word* scores, size_t own_stride, size_t other_stride, cudaStream_t stream) {
     const uint32_t bytes = own.nodes * seeds * uint32_t(sizeof(word));
@@ -156,38 +153,3 @@ chtsl_status one_side(uint32_t seeds, const Side& own, const Side& other, word* 
 }
 
 }  // namespace
-
-chtsl_status CHTSL_SYMBOL(topology_scores)(chtsl_links w, chtsl_links t, uint64_t* scores, uint64_t* positives, int32_t version,
-                                           chtsl_stream stream) {
-    CHTSL_TRY(check_links(w));
-    CHTSL_TRY(check_links(t));
-    CHTSL_TRY(check_positions(w.rows, w.cols));
-    if (t.rows != w.rows || t.cols != w.cols || t.nnz != w.nnz || !positives) return CHTSL_BAD_SHAPE;
-    // As the host demands of a fixed-point sum that must not overflow.
-    if (2 * uint64_t(w.nnz) + w.rows + w.cols >= uint64_t(1) << 28) return CHTSL_TOO_LARGE;
-    const word positions = word(w.rows) * w.cols;
-    auto on = static_cast<cudaStream_t>(stream);
-    word *to = reinterpret_cast<word*>(scores), *count = reinterpret_cast<word*>(positives);
-    CHTSL_TRY(chtsl_status(cudaMemsetAsync(positives, 0, sizeof *positives, on)));
-    if (positions == 0) return CHTSL_OK;
-    if (!scores) return CHTSL_BAD_SHAPE;
-    const Side rows{w.offsets, w.indices, w.rows}, cols{t.offsets, t.indices, w.cols};
-    const uint32_t row_seeds = seeds_per_block(w.rows), col_seeds = seeds_per_block(w.cols);
-    if (version == 0) version = row_seeds && col_seeds ? 2 : 1;
-    switch (version) {
-        case 1:
-            LAUNCH(scores_naive_kernel, dim3(groups(positions, each_threads)), dim3(each_threads), 0, on, rows, cols, to);
-            CHTSL_TRY(launch_status());
-            break;
-        case 2:
-            CHTSL_TRY(one_side<false>(row_seeds, rows, cols, to, w.cols, 1, on));
-            CHTSL_TRY(one_side<true>(col_seeds, cols, rows, to, 1, w.cols, on));
-            if (w.nnz) LAUNCH(mark_kernel, dim3(groups(w.nnz, each_threads)), dim3(each_threads), 0, on, w, to);
-            CHTSL_TRY(launch_status());
-            break;
-        default: return CHTSL_UNSUPPORTED;
-    }
-    const uint32_t blocks = groups(positions, each_threads);
-    LAUNCH(positives_kernel, dim3(blocks < each_blocks ? blocks : each_blocks), dim3(each_threads), 0, on, positions, to, count);
-    return launch_status();
-}

@@ -1,16 +1,13 @@
-// topology_rebuild.cu - links after an event: CSR of what was selected, CSC, and arrays moved along.
-// Contract: include/topology.h.
-//   v1  one warp per row counts, one block sums the counts up, one warp per row writes; the CSC through bit masks of 32
-//       rows per column   <- default
-// A link's place follows from counts alone, so results do not depend on the order of threads.
-#include "common/device.cuh"
-#include "common/select.cuh"
-#include "common/shape.cuh"
-#include "topology.h"
+// rebuild.cuh - links after an event: CSR of what was selected, CSC, arrays moved along. Part of topology.cu.
+//
+// One warp per row counts, one block sums the counts up, one warp per row writes; the CSC through bit masks of 32 rows
+// per column. A link's place follows from counts alone, so results do not depend on the order of threads.
+#pragma once
+#include "topology/cut.cuh"
 
 namespace {
 
-constexpr uint32_t row_warps = 4, each_threads = 256, scan_threads = 512;
+constexpr uint32_t row_warps = 4, scan_threads = 512;
 
 // What a row of the result is made of: links of `w` above the threshold.
 struct Kept {
@@ -154,8 +151,6 @@ __global__ void __launch_bounds__(each_threads) migrate_kernel(const uint32_t* s
     to[i] = source[i] == CHTSL_NONE ? 0.0f : from[source[i]];
 }
 
-uint32_t groups(uint32_t count, uint32_t size) { return count / size + (count % size != 0); }
-
 template <class S> chtsl_status rebuild(const S& s, uint32_t* row_offsets, uint32_t* column_indices, uint32_t* source, chtsl_stream stream) {
     auto on = static_cast<cudaStream_t>(stream);
     const uint32_t rows = s.w.rows;
@@ -170,52 +165,3 @@ template <class S> chtsl_status rebuild(const S& s, uint32_t* row_offsets, uint3
 }
 
 }  // namespace
-
-chtsl_status CHTSL_SYMBOL(topology_keep)(chtsl_links w, const uint64_t* keys, chtsl_ties ties, const void* cut, uint32_t* row_offsets,
-                                         uint32_t* column_indices, uint32_t* source, chtsl_stream stream) {
-    CHTSL_TRY(check_links(w));
-    CHTSL_TRY(check_positions(w.rows, w.cols));
-    const Kept s{w, reinterpret_cast<const word*>(keys), ties, static_cast<const Cut*>(cut)};
-    return rebuild(s, row_offsets, column_indices, source, stream);
-}
-
-chtsl_status CHTSL_SYMBOL(topology_join)(chtsl_links old, const uint64_t* keys, chtsl_ties ties, const void* cut, uint32_t* row_offsets,
-                                         uint32_t* column_indices, uint32_t* source, chtsl_stream stream) {
-    CHTSL_TRY(check_links(old));
-    CHTSL_TRY(check_positions(old.rows, old.cols));
-    if (old.rows && old.cols && !keys) return CHTSL_BAD_SHAPE;
-    const Joined s{old, reinterpret_cast<const word*>(keys), ties, static_cast<const Cut*>(cut)};
-    return rebuild(s, row_offsets, column_indices, source, stream);
-}
-
-uint64_t CHTSL_SYMBOL(topology_transpose_words)(uint32_t rows, uint32_t cols) { return 2 * ((uint64_t(rows) + 31) / 32) * cols; }
-
-chtsl_status CHTSL_SYMBOL(topology_transpose)(chtsl_links w, uint32_t* scratch, uint32_t* col_offsets, uint32_t* row_indices,
-                                              uint32_t* source, chtsl_stream stream) {
-    CHTSL_TRY(check_links(w));
-    CHTSL_TRY(check_positions(w.rows, w.cols));
-    const uint32_t tiles = groups(w.rows, 32);
-    const size_t words = size_t(tiles) * w.cols;
-    if (!col_offsets || (words && !scratch) || (w.nnz && (!row_indices || !source))) return CHTSL_BAD_SHAPE;
-    auto on = static_cast<cudaStream_t>(stream);
-    uint32_t *masks = scratch, *before = scratch + words;
-    if (words) CHTSL_TRY(chtsl_status(cudaMemsetAsync(masks, 0, words * sizeof *masks, on)));
-    const dim3 per_link(groups(w.nnz, each_threads)), threads(each_threads);
-    if (w.nnz) LAUNCH(column_masks_kernel, per_link, threads, 0, on, w, masks);
-    CHTSL_TRY(launch_status());
-    if (w.cols) LAUNCH(column_lengths_kernel, dim3(groups(w.cols, each_threads)), threads, 0, on, w.cols, tiles, masks, before, col_offsets);
-    CHTSL_TRY(launch_status());
-    LAUNCH(offsets_kernel, dim3(1), dim3(scan_threads), 0, on, col_offsets, w.cols);
-    CHTSL_TRY(launch_status());
-    if (w.nnz) LAUNCH(column_links_kernel, per_link, threads, 0, on, w, masks, before, col_offsets, row_indices, source);
-    return launch_status();
-}
-
-chtsl_status CHTSL_SYMBOL(topology_migrate)(const uint32_t* source, uint32_t count, const float* from, uint32_t previous, float* to,
-                                            chtsl_stream stream) {
-    if (count > largest_extent || previous > largest_extent) return CHTSL_TOO_LARGE;
-    if (count && (!source || !to || (previous && !from))) return CHTSL_BAD_SHAPE;
-    if (count == 0) return CHTSL_OK;
-    LAUNCH(migrate_kernel, dim3(groups(count, each_threads)), dim3(each_threads), 0, static_cast<cudaStream_t>(stream), source, count, from, to);
-    return launch_status();
-}

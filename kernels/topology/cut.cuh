@@ -1,7 +1,11 @@
-// select.cuh - the threshold that a selection leaves behind, and what lies above it.
+// cut.cuh - what the steps of an event share: the threshold that a selection leaves behind and what lies above it, the
+// marks among keys, and grids. Part of topology.cu.
 #pragma once
 #include "common/philox.cuh"
 #include "common/shape.cuh"
+#include "topology.h"
+
+namespace {
 
 constexpr uint32_t select_bins = 2048;
 
@@ -49,7 +53,15 @@ DEVICE bool is_above(const Cut& cut, const chtsl_ties& ties, word key, uint32_t 
 }
 
 // Positions that 32 bits can number.
-inline chtsl_status check_positions(uint32_t rows, uint32_t cols) {
+chtsl_status check_positions(uint32_t rows, uint32_t cols) {
     if (rows > largest_extent || cols > largest_extent || uint64_t(rows) * cols > 0xfffffffeu) return CHTSL_TOO_LARGE;
     return CHTSL_OK;
 }
+
+// One thread per link or position, 256 to a block; sweeps over positions have at most 2048 blocks.
+constexpr uint32_t each_threads = 256, each_blocks = 2048;
+
+uint32_t groups(uint64_t count, uint32_t size) { return uint32_t(count / size + (count % size != 0)); }
+uint32_t sweep(uint64_t count) { return min(groups(count, each_threads), each_blocks); }
+
+}  // namespace

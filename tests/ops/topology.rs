@@ -22,13 +22,21 @@ use chtsl::topology::{EventInput, event, initial, rules};
 use chtsl_emulation::Order;
 use proptest::prelude::*;
 
-use super::emulated::{Emulated, backend};
-use super::score_oracle::random_pattern;
+use crate::support::emulated::{Emulated, backend};
+use crate::support::{device, emulated, wanted};
 
-/// Lanes and blocks in three orders; the second scores by the naive kernel.
-fn backends() -> [Cuda; 3] {
-    [(Order::Forward, 0), (Order::Reverse, 1), (Order::Random(3), 0)]
-        .map(|(order, version)| backend(Precision::F32, order, Strategy::Links, version))
+/// Both machines with default and naive kernels; the emulator in three orders of lanes and blocks.
+fn backends() -> Vec<&'static Cuda> {
+    let emulated = wanted("emulated").then(|| emulated::backends(Precision::F32));
+    let device = wanted("cuda").then(|| device::backends(Precision::F32));
+    emulated.into_iter().chain(device).flatten().collect()
+}
+
+/// Links drawn independently with probability `density`.
+fn random_pattern(rows: usize, cols: usize, density: f64, seed: u64) -> Pattern {
+    let s = Stream::new(seed, Purpose::Init, 7, 0);
+    let flat: Vec<u64> = (0..(rows * cols) as u64).filter(|&f| s.uniform(f) < density).collect();
+    Pattern::from_flat(rows, cols, &flat).unwrap()
 }
 
 /// Settings whose removed fraction and exponent are the same at every update.
@@ -63,7 +71,7 @@ fn agree(cuda: &Cuda, input: EventInput) {
     }
 }
 
-/// Weights by kind: all zero, all equal, mostly zero, normal.
+/// Weights by kind: all zero, all equal, mostly zero, of any size down to subnormal numbers, normal.
 fn weights(kind: u8, n: usize, seed: u64) -> Vec<f32> {
     let s = Stream::new(seed, Purpose::Init, 8, 0);
     (0..n as u64)
@@ -71,6 +79,7 @@ fn weights(kind: u8, n: usize, seed: u64) -> Vec<f32> {
             0 => 0.0,
             1 => 0.25,
             2 if s.uniform(i) < 0.7 => -0.0,
+            3 => Some(f32::from_bits(s.bits(i) as u32)).filter(|w| w.is_finite()).unwrap_or(1.0),
             _ => s.normal(i) as f32,
         })
         .collect()
@@ -99,7 +108,7 @@ fn events_equal_the_hosts_on_many_masks() {
             masks.extend(initial(&brf, 1, 0, rows, cols, 0.9));
             for (i, pattern) in masks.iter().enumerate() {
                 let (nnz, size) = (pattern.nnz(), rows * cols);
-                let weights = weights(3, nnz, i as u64);
+                let weights = weights(4, nnz, i as u64);
                 let cases = [
                     (0.1, 1.0, 1.0, nnz),
                     (0.0, 9.0, 1.0, nnz),
@@ -114,7 +123,7 @@ fn events_equal_the_hosts_on_many_masks() {
                             ..settings(zeta, removal_t, regrow_t)
                         };
                         agree(
-                            &cuda,
+                            cuda,
                             EventInput {
                                 config: &config,
                                 seed: 7,
@@ -139,7 +148,7 @@ fn events_equal_the_hosts_on_many_masks() {
 fn ties_are_broken_as_on_the_host() {
     let (rows, cols) = (61, 67);
     for cuda in backends() {
-        for (density, kind) in [(0.7, 1), (0.7, 0), (0.01, 1), (0.3, 2)] {
+        for (density, kind) in [(0.7, 1), (0.7, 0), (0.01, 1), (0.3, 2), (0.3, 3)] {
             let pattern = random_pattern(rows, cols, density, 2);
             let weights = weights(kind, pattern.nnz(), 4);
             for count in [LinkCount::Rounded, LinkCount::Released] {
@@ -152,7 +161,7 @@ fn ties_are_broken_as_on_the_host() {
                     };
                     let target_nnz = pattern.nnz() + 200 * usize::from(density < 0.5);
                     agree(
-                        &cuda,
+                        cuda,
                         EventInput {
                             config: &config,
                             seed: 11,
@@ -173,10 +182,10 @@ fn ties_are_broken_as_on_the_host() {
 #[test]
 fn a_matrix_of_the_model() {
     let (rows, cols) = (512, 1376);
-    let cuda = backend(Precision::F32, Order::Forward, Strategy::Links, 0);
+    let emulated = backend(Precision::F32, Order::Forward, Strategy::Links, 0);
     let config = TopologyConfig { init: TopologyInit::Er, ..TopologyConfig::default() };
     let pattern = initial(&config, 1, 0, rows, cols, 0.95).unwrap();
-    let weights = weights(3, pattern.nnz(), 1);
+    let weights = weights(4, pattern.nnz(), 1);
     let input = EventInput {
         config: &config,
         seed: 1,
@@ -187,7 +196,10 @@ fn a_matrix_of_the_model() {
         pattern: &pattern,
         weights: &weights,
     };
-    agree(&cuda, input);
+    // The naive kernel would take the emulator minutes.
+    for cuda in backends().into_iter().filter(|c| c.name() != "emulated").chain([&emulated]) {
+        agree(cuda, input);
+    }
 }
 
 #[test]
@@ -196,7 +208,7 @@ fn weights_that_cannot_be_ranked_are_named() {
     let pattern = random_pattern(9, 14, 0.5, 1);
     for cuda in backends() {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            let mut weights = weights(3, pattern.nnz(), 1);
+            let mut weights = weights(4, pattern.nnz(), 1);
             (weights[17], weights[30]) = (bad, f32::NAN);
             let input = EventInput {
                 config: &config,
@@ -208,7 +220,7 @@ fn weights_that_cannot_be_ranked_are_named() {
                 pattern: &pattern,
                 weights: &weights,
             };
-            let csr = Csr::new(&cuda, pattern.clone(), &weights).unwrap();
+            let csr = Csr::new(cuda, pattern.clone(), &weights).unwrap();
             let there = cuda.evolve(&csr, &rules(&input).unwrap()).err().expect("a refusal");
             assert!(matches!(there, Error::Diverged { step: 100, .. }), "{there}");
             assert_eq!(there.to_string(), event(input).unwrap_err().to_string());
@@ -225,7 +237,7 @@ proptest! {
         density in prop_oneof![Just(0.0), Just(1.0), 0.0f64..1.0],
         zeta in prop_oneof![Just(0.0), Just(1.0), 0.0f64..1.0],
         temperatures in prop_oneof![Just((0.0, 0.0)), (0.0f64..9.0, 0.0f64..4.0)],
-        kind in 0u8..4, removal in 0u8..3, topk in any::<bool>(), released in any::<bool>(),
+        kind in 0u8..5, removal in 0u8..3, topk in any::<bool>(), released in any::<bool>(),
         drift in -9i64..10, seed in any::<u64>(), t in 1u64..100, naive in any::<bool>(),
     ) {
         let config = TopologyConfig {
