@@ -102,7 +102,8 @@ fn watch(root: &Path) {
     for source in kernels::sources(root).unwrap_or_else(|e| fail(&e)) {
         println!("cargo::rerun-if-changed={}", source.display());
     }
-    let names = ["CHTSL_CUDA", "NVCC", "CUDA_HOME", "CUDA_PATH", "PATH"];
+    // Not PATH: it differs between shells and editors, and every difference would build the crate anew.
+    let names = ["CHTSL_CUDA", "NVCC", "CUDA_HOME", "CUDA_PATH"];
     let of_nvcc = ["NVCC_CCBIN", "NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS"];
     for name in names.into_iter().chain(of_nvcc) {
         println!("cargo::rerun-if-env-changed={name}");

@@ -37,7 +37,7 @@ pub fn build(toolkit: &Toolkit, root: &Path, out: &Path, jobs: usize) -> Result<
     let dir = out.join("kernels");
     std::fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
     let units: Vec<Unit> =
-        sources(root)?.into_iter().map(|source| unit(toolkit, root, &dir, source)).collect();
+        sources(root)?.into_iter().map(|source| unit(root, &dir, source)).collect();
     let warnings = compile_all(toolkit, &units, jobs)?;
     archive(toolkit, &units, &dir)?;
     let ptxas = out.join("ptxas.txt");
@@ -60,7 +60,7 @@ pub fn sources(root: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(found)
 }
 
-fn unit(toolkit: &Toolkit, root: &Path, dir: &Path, source: PathBuf) -> Unit {
+fn unit(root: &Path, dir: &Path, source: PathBuf) -> Unit {
     let name = source.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let object = dir.join(format!("{name}.o"));
     let mut args: Vec<String> = TARGETS.iter().map(|a| a.to_string()).collect();
@@ -78,8 +78,6 @@ fn unit(toolkit: &Toolkit, root: &Path, dir: &Path, source: PathBuf) -> Unit {
     args.push(object.with_extension("keep").display().to_string());
     args.extend(["-MMD".into(), "-MF".into(), depfile, "-c".into()]);
     args.extend([source.display().to_string(), "-o".into(), object.display().to_string()]);
-    // Another compiler is another command line.
-    args.push(format!("-DCHTSL_NVCC_{}_{}", toolkit.version.0, toolkit.version.1));
     Unit { source, object, args }
 }
 
@@ -145,7 +143,9 @@ fn compile_all(toolkit: &Toolkit, units: &[Unit], jobs: usize) -> Result<Vec<Str
 
 /// Compiles one file unless its object is fresh; gives the warnings.
 fn compile(toolkit: &Toolkit, unit: &Unit) -> Result<Vec<String>, String> {
-    let command = format!("{}\n{}\n", toolkit.nvcc.display(), unit.args.join("\n"));
+    // A compiler that was replaced in its place shows by its version.
+    let (nvcc, version) = (toolkit.nvcc.display(), toolkit.version);
+    let command = format!("{nvcc} {version:?}\n{}\n", unit.args.join("\n"));
     if unit.fresh(&command) {
         return Ok(Vec::new());
     }

@@ -11,8 +11,7 @@ use std::path::Path;
 
 #[test]
 fn committed_bindings_are_those_of_the_headers() {
-    let committed =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("src/backend/cuda/bindings.rs");
+    let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/backend/cuda/bindings.rs");
     let made = std::fs::read_to_string(env!("CHTSL_BINDINGS")).unwrap();
     if std::env::var_os("CHTSL_BLESS").is_some() {
         std::fs::write(&committed, &made).unwrap();

@@ -101,7 +101,8 @@ impl Stubs {
 
 /// Whether the loader's own folders have a library, which no test can hide.
 fn machine_has(name: &str) -> bool {
-    let folders = ["/usr/lib", "/usr/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"];
+    let folders =
+        ["/usr/lib", "/usr/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"];
     let cache = std::fs::read("/etc/ld.so.cache").unwrap_or_default();
     folders.iter().any(|d| Path::new(d).join(name).exists())
         || cache.windows(name.len()).any(|w| w == name.as_bytes())
@@ -152,7 +153,10 @@ fn driver_that_does_not_start() {
     let stubs = Stubs::new();
     let both = "the driver supports CUDA 13.0";
     for (code, parts) in [
-        ("100", ["the driver sees no device: error 100 (CUDA_ERROR_NO_DEVICE)", "CUDA_VISIBLE_DEVICES"]),
+        (
+            "100",
+            ["the driver sees no device: error 100 (CUDA_ERROR_NO_DEVICE)", "CUDA_VISIBLE_DEVICES"],
+        ),
         ("34", ["cuInit: error 34", "out of LD_LIBRARY_PATH"]),
         ("803", ["cuInit: error 803", "reboot after the driver's update"]),
         ("804", ["cuInit: error 804", "newer driver"]),
@@ -162,6 +166,9 @@ fn driver_that_does_not_start() {
     ] {
         stubs.refused("13.0", &[("STUB_INIT", code)], &[parts[0], parts[1], both]);
     }
+    // NVIDIA's stub for linkers answers everything like this.
+    let told = ["the driver does not tell its version: error 34", "out of LD_LIBRARY_PATH"];
+    stubs.refused("13.0", &[("STUB_VERSION", "34")], &told);
     stubs.refused("13.0", &[("STUB_FAULT", "count")], &["the driver sees no device", both]);
 }
 
@@ -170,7 +177,8 @@ fn device_that_cannot_be_used() {
     let stubs = Stubs::new();
     let told = ["Stub A100 has compute capability 7.5, and the kernels need 8.0 or higher"];
     stubs.refused("13.0", &[("STUB_CAPABILITY", "75")], &told);
-    let told = ["out of memory: error 2 (CUDA_ERROR_OUT_OF_MEMORY, out of memory)", "nvidia-smi lists"];
+    let told =
+        ["out of memory: error 2 (CUDA_ERROR_OUT_OF_MEMORY, out of memory)", "nvidia-smi lists"];
     stubs.refused("13.0", &[("STUB_RETAIN", "2")], &told);
     stubs.refused("13.0", &[("STUB_MEMORY", "2")], &told);
     stubs.refused("13.0", &[("STUB_RETAIN", "46")], &["another process has the device to itself"]);
@@ -250,7 +258,7 @@ fn cublaslt_that_cannot_be_used() {
 /// `chtsl pretrain` on a few steps of a small corpus; the device is opened before anything is written.
 fn pretrain(stubs: &Stubs, device: &str, env: &[(&str, &str)]) -> Output {
     let small = "train.steps=1 model.hidden=32 model.intermediate=48 model.layers=1 model.heads=2 \
-                 model.vocab=300 model.seq_len=16 train.batch=4 train.micro_batch=2 train.warmup=0.0";
+                 model.vocab=300 model.seq_len=16 train.batch=4 train.micro_batch=2 train.warmup=0";
     let mut command = Command::cargo_bin("chtsl").unwrap();
     command.args(["pretrain", "--device", device, "--threads", "1", "--out"]);
     command.arg(stubs.at("run")).arg("--data").arg(stubs.at("data"));

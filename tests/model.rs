@@ -1,6 +1,9 @@
 //! The whole model against the independent PyTorch results of tests/golden/model: logits, losses,
 //! OCR, all gradients and twelve Adam updates.
 
+#[allow(dead_code)] // shared with the tests of operations
+mod support;
+
 use std::path::{Path, PathBuf};
 
 use chtsl::backend::cpu::Level;
@@ -13,6 +16,7 @@ use chtsl::layer::{Alignment, BranchStats, MicroBatch};
 use chtsl::model::{Activations, ForwardOptions, Llama};
 use chtsl::optim;
 use serde_json::Value;
+use support::emulated;
 
 struct Case {
     name: String,
@@ -117,17 +121,17 @@ impl Case {
         }
     }
 
-    fn model(&mut self, backend: &Cpu) -> Llama<Cpu> {
+    fn model<B: Backend>(&mut self, backend: &B) -> Llama<B> {
         Llama::new(backend, &self.config, &mut self.tensors, true).unwrap()
     }
 }
 
 /// One forward and backward pass; returns the task loss, the alignment term times λ and the stats.
-fn pass(
+fn pass<B: Backend>(
     case: &Case,
-    backend: &Cpu,
-    model: &mut Llama<Cpu>,
-    acts: &mut Activations<Cpu>,
+    backend: &B,
+    model: &mut Llama<B>,
+    acts: &mut Activations<B>,
 ) -> (f64, f64, Vec<[BranchStats; 7]>) {
     let batch = case.batch();
     model.zero_gradients(backend).unwrap();
@@ -158,102 +162,114 @@ fn close(what: &str, got: &[f32], want: &[f32]) {
     }
 }
 
-#[test]
-fn golden_logits_losses_ocr_and_gradients() {
-    let mut seen = 0;
-    for backend in backends() {
-        for mut case in cases() {
-            let mut model = case.model(&backend);
-            let tokens = case.ids.len();
-            let mut acts = Activations::new(&backend, &model, tokens, true).unwrap();
-            let (task, align, stats) = pass(&case, &backend, &mut model, &mut acts);
-            let name = format!("{} {:?}", case.name, backend.level());
+/// Everything that the file holds of one forward and backward pass.
+fn check_pass<B: Backend>(backend: &B, case: &mut Case) {
+    let mut model = case.model(backend);
+    let tokens = case.ids.len();
+    let mut acts = Activations::new(backend, &model, tokens, true).unwrap();
+    let (task, align, stats) = pass(case, backend, &mut model, &mut acts);
+    let name = format!("{} {}", case.name, backend.describe());
 
-            // File: (batch, seq, vocab); ours: (vocab, tokens).
-            let want = case.tensors.floats("logits").unwrap();
-            let vocab = case.config.model.vocab;
-            let got = model.logits(&backend, &acts, tokens).unwrap();
-            let got: Vec<f32> =
-                (0..tokens * vocab).map(|i| got[i % vocab * tokens + i / vocab]).collect();
-            close(&format!("{name} logits"), &got, &want);
+    // File: (batch, seq, vocab); ours: (vocab, tokens).
+    let want = case.tensors.floats("logits").unwrap();
+    let vocab = case.config.model.vocab;
+    let got = model.logits(backend, &acts, tokens).unwrap();
+    let got: Vec<f32> = (0..tokens * vocab).map(|i| got[i % vocab * tokens + i / vocab]).collect();
+    close(&format!("{name} logits"), &got, &want);
 
-            let number = |key: &str| case.json[key].as_f64().unwrap();
-            assert!((task - number("task_loss")).abs() < 1e-5 * task, "{name}: task {task}");
-            let want = number("alignment_times_lambda");
-            assert!((align - want).abs() <= 1e-5 * want, "{name}: alignment {align} {want}");
+    let number = |key: &str| case.json[key].as_f64().unwrap();
+    assert!((task - number("task_loss")).abs() < 1e-5 * task, "{name}: task {task}");
+    let want = number("alignment_times_lambda");
+    assert!((align - want).abs() <= 1e-5 * want, "{name}: alignment {align} {want}");
 
-            let ocr = case.json["ocr"].as_object().unwrap();
-            for (layer, stats) in stats.iter().enumerate() {
-                for (i, s) in stats.iter().enumerate() {
-                    let part = if i < 4 { "self_attn" } else { "mlp" };
-                    let key = format!("model.layers.{layer}.{part}.{}", PROJECTIONS[i]);
-                    match ocr.get(&key) {
-                        // An element near zero may change sign in f32; its weight is min(|S|,|L|).
-                        Some(v) => assert!((s.ocr() - v.as_f64().unwrap()).abs() < 2e-5, "{key}"),
-                        None => assert!(ocr.is_empty()),
-                    }
-                }
+    let ocr = case.json["ocr"].as_object().unwrap();
+    for (layer, stats) in stats.iter().enumerate() {
+        for (i, s) in stats.iter().enumerate() {
+            let part = if i < 4 { "self_attn" } else { "mlp" };
+            let key = format!("model.layers.{layer}.{part}.{}", PROJECTIONS[i]);
+            match ocr.get(&key) {
+                // An element near zero may change sign in f32; its weight is min(|S|,|L|).
+                Some(v) => assert!((s.ocr() - v.as_f64().unwrap()).abs() < 2e-5, "{key}"),
+                None => assert!(ocr.is_empty()),
             }
-
-            let mut compared = 0;
-            model
-                .visit(&mut |p| {
-                    let suffix = if p.pattern.is_some() { ".values" } else { "" };
-                    let key = format!("grad.{}{suffix}", p.name);
-                    let want = case.tensors.floats(&key)?;
-                    close(&format!("{name} {key}"), &backend.read(p.grad)?, &want);
-                    compared += 1;
-                    Ok(())
-                })
-                .unwrap();
-            let stored = case.tensors.names().filter(|n| n.starts_with("grad.")).count();
-            assert_eq!(compared, stored, "{name}: every stored gradient has been compared");
-            seen += 1;
         }
     }
-    assert_eq!(seen, 14 * Level::available().len());
+
+    let mut compared = 0;
+    model
+        .visit(&mut |p| {
+            let suffix = if p.pattern.is_some() { ".values" } else { "" };
+            let key = format!("grad.{}{suffix}", p.name);
+            let want = case.tensors.floats(&key)?;
+            close(&format!("{name} {key}"), backend.read(p.grad)?, &want);
+            compared += 1;
+            Ok(())
+        })
+        .unwrap();
+    let stored = case.tensors.names().filter(|n| n.starts_with("grad.")).count();
+    assert_eq!(compared, stored, "{name}: every stored gradient has been compared");
+}
+
+#[test]
+fn golden_logits_losses_ocr_and_gradients() {
+    let emulated = emulated::named(Precision::F32);
+    let mut all = cases();
+    assert_eq!(all.len(), 14);
+    for (i, case) in all.iter_mut().enumerate() {
+        for backend in backends() {
+            check_pass(&backend, case);
+        }
+        // In turn, so that every kind of backend meets every kind of model.
+        check_pass(&emulated[i % emulated.len()].1, case);
+    }
+}
+
+/// The stored losses over twelve updates.
+fn check_updates<B: Backend>(backend: &B, case: &mut Case) {
+    let adam = case.json["adam"].clone();
+    let mut model = case.model(backend);
+    let mut acts = Activations::new(backend, &model, case.ids.len(), true).unwrap();
+    let mut t = Config::default().train;
+    t.optimizer = chtsl::config::Optimizer::Adam;
+    t.beta1 = adam["betas"][0].as_f64().unwrap();
+    t.beta2 = adam["betas"][1].as_f64().unwrap();
+    t.eps = adam["eps"].as_f64().unwrap();
+    t.weight_decay = adam["weight_decay"].as_f64().unwrap();
+    t.per_link_steps = false;
+    t.steps = adam["steps"].as_u64().unwrap();
+    t.warmup = adam["warmup"].as_u64().unwrap();
+    t.min_lr_ratio = adam["min_ratio"].as_f64().unwrap();
+    let clip = adam["clip"].as_f64().unwrap_or(0.0);
+    let peak = adam["lr"].as_f64().unwrap();
+    for u in 0..t.steps as usize {
+        let (task, align, _) = pass(case, backend, &mut model, &mut acts);
+        let want = &adam["task_and_alignment_before_each_update"][u];
+        // Rounding differences grow with the updates; 1e-5 relative stays far below the
+        // changes between updates (1e-2).
+        for (got, want) in [(task, &want[0]), (align, &want[1])] {
+            let want = want.as_f64().unwrap();
+            let ok = (got - want).abs() <= 1e-5 * want.abs();
+            assert!(ok, "{} update {u}: {got} {want}", case.name);
+        }
+        let factor = optim::schedule::factor(u as u64, &t, &case.config.topology);
+        let stored = adam["lr_factor"][u].as_f64().unwrap();
+        assert!((factor - stored).abs() < 1e-12);
+        let norm = optim::gradient_norm(backend, &mut model).unwrap();
+        let scale = optim::clip_factor(norm, clip);
+        let lr = peak * factor;
+        optim::update(backend, &mut model, &t, lr, u as u64 + 1, scale).unwrap();
+    }
 }
 
 #[test]
 fn golden_twelve_adam_updates() {
-    let mut seen = 0;
-    for backend in backends() {
-        for mut case in cases().into_iter().filter(|c| c.json.get("adam").is_some()) {
-            let adam = case.json["adam"].clone();
-            let mut model = case.model(&backend);
-            let mut acts = Activations::new(&backend, &model, case.ids.len(), true).unwrap();
-            let mut t = Config::default().train;
-            t.optimizer = chtsl::config::Optimizer::Adam;
-            t.beta1 = adam["betas"][0].as_f64().unwrap();
-            t.beta2 = adam["betas"][1].as_f64().unwrap();
-            t.eps = adam["eps"].as_f64().unwrap();
-            t.weight_decay = adam["weight_decay"].as_f64().unwrap();
-            t.per_link_steps = false;
-            t.steps = adam["steps"].as_u64().unwrap();
-            t.warmup = adam["warmup"].as_u64().unwrap();
-            t.min_lr_ratio = adam["min_ratio"].as_f64().unwrap();
-            let clip = adam["clip"].as_f64().unwrap_or(0.0);
-            let peak = adam["lr"].as_f64().unwrap();
-            for u in 0..t.steps as usize {
-                let (task, align, _) = pass(&case, &backend, &mut model, &mut acts);
-                let want = &adam["task_and_alignment_before_each_update"][u];
-                // Rounding differences grow with the updates; 1e-5 relative stays far below the
-                // changes between updates (1e-2).
-                for (got, want) in [(task, &want[0]), (align, &want[1])] {
-                    let want = want.as_f64().unwrap();
-                    let ok = (got - want).abs() <= 1e-5 * want.abs();
-                    assert!(ok, "{} update {u}: {got} {want}", case.name);
-                }
-                let factor = optim::schedule::factor(u as u64, &t, &case.config.topology);
-                let stored = adam["lr_factor"][u].as_f64().unwrap();
-                assert!((factor - stored).abs() < 1e-12);
-                let norm = optim::gradient_norm(&backend, &mut model).unwrap();
-                let scale = optim::clip_factor(norm, clip);
-                let lr = peak * factor;
-                optim::update(&backend, &mut model, &t, lr, u as u64 + 1, scale).unwrap();
-            }
-            seen += 1;
+    let emulated = emulated::named(Precision::F32);
+    let mut all: Vec<Case> = cases().into_iter().filter(|c| c.json.get("adam").is_some()).collect();
+    assert_eq!(all.len(), 5);
+    for (i, case) in all.iter_mut().enumerate() {
+        for backend in backends() {
+            check_updates(&backend, case);
         }
+        check_updates(&emulated[i % emulated.len()].1, case);
     }
-    assert_eq!(seen, 5 * Level::available().len());
 }

@@ -1,5 +1,6 @@
 //! The search for nvcc and what the build makes of it: where it is looked for and in which order, what
 //! counts as usable, the wishes of `CHTSL_CUDA`, and whole builds of a small crate with a made-up nvcc.
+#![cfg(unix)]
 
 #[allow(dead_code)]
 #[path = "../build/kernels.rs"]
@@ -14,20 +15,21 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nvcc::{Decision, Places, Search, Wish, decide, search};
 
 /// A compiler that answers as nvcc does and gives kernels to `cc`, which compiles a file without device
 /// code. Calls with `-c` are logged beside it.
-const STAND_IN: &str = r#"#!/bin/sh
+const STAND_IN: &str = r##"#!/bin/sh
 here=$(cd "$(dirname "$0")" && pwd)
 for a in "$@"; do
   case "$a" in
     --version) echo "Cuda compilation tools, release VERSION, V.0"; exit 0;;
     --dryrun) echo "#\$ TOP=$here/.." >&2; exit 0;;
-    --lib) shift; while [ $# -gt 2 ]; do set -- "$@" "$1"; shift; done
-           # Now: -o LIBRARY OBJECTS...
-           shift; library=$1; shift; ar crs "$library" "$@"; exit $?;;
+    --lib) shift; objects=
+           while [ "$1" != -o ]; do objects="$objects $1"; shift; done
+           ar crs "$2" $objects; exit $?;;
     usable.cu) BODY;;
   esac
 done
@@ -45,7 +47,7 @@ done
 echo "$(basename "$source")" >> "$here/log"
 echo "ptxas info    : Compiling entry function '_Z1kv' for 'sm_80'" >&2
 exec cc -x c++ -fPIC $include -MMD -MF "$depfile" -c "$source" -o "$object"
-"#;
+"##;
 
 /// Makes a toolkit in `dir` whose compiler says it is `version`; `body` handles the test kernel.
 fn toolkit(dir: &Path, version: &str, body: &str) -> PathBuf {
@@ -62,13 +64,19 @@ fn toolkit(dir: &Path, version: &str, body: &str) -> PathBuf {
 
 const WORKS: &str = "exit 0";
 
+/// A folder for one test at a time: a script that one thread has open for writing while another forks
+/// cannot be started ("text file busy").
 struct Fixture {
     dir: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
 }
+
+static ONE: Mutex<()> = Mutex::new(());
 
 impl Fixture {
     fn new() -> Self {
-        Fixture { dir: tempfile::tempdir().unwrap() }
+        let _alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        Fixture { dir: tempfile::tempdir().unwrap(), _alone }
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -249,7 +257,8 @@ fn wishes_decide() {
 
 #[test]
 fn compiler_output_is_read() {
-    let text = "nvcc: NVIDIA (R) Cuda compiler driver\nCuda compilation tools, release 13.0, V13.0.88";
+    let text =
+        "nvcc: NVIDIA (R) Cuda compiler driver\nCuda compilation tools, release 13.0, V13.0.88";
     assert_eq!(nvcc::parse_version(text), Some((13, 0)));
     assert_eq!(nvcc::parse_version("release 12"), None);
     assert_eq!(nvcc::reason("\n  warning: x\n  a.h:3: error: y\n"), "a.h:3: error: y");
@@ -279,7 +288,10 @@ fn small_crate(dir: &Path) {
     let write = |name: &str, text: &str| fs::write(dir.join(name), text).unwrap();
     write("kernels/nvcc-requirements.txt", "");
     write("kernels/common/number.cuh", "static int number() { return 40; }\n");
-    write("kernels/one.cu", "#include \"common/number.cuh\"\nextern \"C\" int one() { return number(); }\n");
+    write(
+        "kernels/one.cu",
+        "#include \"common/number.cuh\"\nextern \"C\" int one() { return number(); }\n",
+    );
     write("kernels/two.cu", "#include \"two.h\"\nextern \"C\" int two() { return TWO; }\n");
     write("include/two.h", "#define TWO 2\n");
     write(
@@ -337,7 +349,10 @@ fn whole_builds() {
     let old = toolkit(&f.at("old"), "12.3", WORKS);
     let old = old.to_str().unwrap();
     let (said, build) = runs(&[("NVCC", old)]);
-    assert!(said.contains("is not usable: its version is 12.3, 12.4 or newer is needed||"), "{said}");
+    assert!(
+        said.contains("is not usable: its version is 12.3, 12.4 or newer is needed||"),
+        "{said}"
+    );
     assert_eq!(build.matches("CPU build: ").count(), 1, "{build}");
     assert!(build.contains("warning: small@0.1.0: CPU build: "), "{build}");
 
@@ -367,7 +382,8 @@ fn whole_builds() {
     fs::write(dir.join("include/two.h"), "#define TWO 3\n").unwrap();
     assert!(runs(&env).0.ends_with("\n43\n"));
     assert_eq!(compiled(), "two.cu");
-    fs::write(dir.join("kernels/common/number.cuh"), "static int number() { return 50; }\n").unwrap();
+    fs::write(dir.join("kernels/common/number.cuh"), "static int number() { return 50; }\n")
+        .unwrap();
     assert!(runs(&env).0.ends_with("\n53\n"));
     assert_eq!(compiled(), "one.cu");
 

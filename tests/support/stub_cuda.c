@@ -37,7 +37,7 @@ static int number(const char* name, int usual) {
 
 int cuDriverGetVersion(int* version) {
     *version = number("STUB_DRIVER", 13000);
-    return 0;
+    return number("STUB_VERSION", 0);
 }
 int cuInit(unsigned flags) { return number("STUB_INIT", 0); }
 int cuDeviceGetCount(int* count) {
@@ -80,8 +80,10 @@ int cuGetErrorString(int code, const char** text) {
 }
 
 #define NAMED(name) int name(void) { return 0; }
-NAMED(cuCtxGetCurrent)
-NAMED(cuCtxSynchronize)
+NAMED(cuEventCreate)
+NAMED(cuEventDestroy_v2)
+NAMED(cuEventElapsedTime)
+NAMED(cuEventRecord)
 NAMED(cuMemAlloc_v2)
 NAMED(cuMemFree_v2)
 NAMED(cuMemcpyDtoDAsync_v2)

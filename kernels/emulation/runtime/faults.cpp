@@ -12,24 +12,31 @@ namespace emulation {
 namespace {
 std::string base_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
-// Lines of the kernel that became the instruction before `pc`, innermost first, without the emulator's own headers.
-// Empty where addr2line is missing or the kernel was compiled without -g.
-std::string lines_of(const void* pc) {
+// What addr2line says of an address of this program or library, line by line. Empty where it is missing or the kernel
+// was compiled without -g.
+std::vector<std::string> debug_lines(const char* options, const void* address, size_t back) {
+    std::vector<std::string> lines;
     Dl_info info;
-    if (!pc || !dladdr(pc, &info)) return "";
-    size_t offset = size_t(static_cast<const char*>(pc) - static_cast<const char*>(info.dli_fbase)) - 1;
-    std::string command = print("addr2line -i -e '%s' 0x%zx 2>/dev/null", info.dli_fname, offset), lines;
+    if (!address || !dladdr(address, &info)) return lines;
+    size_t offset = size_t(static_cast<const char*>(address) - static_cast<const char*>(info.dli_fbase)) - back;
+    std::string command = print("addr2line %s -e '%s' 0x%zx 2>/dev/null", options, info.dli_fname, offset);
     FILE* pipe = popen(command.c_str(), "r");
-    if (!pipe) return "";
-    char line[512];
-    bool kernel = false;  // the .cu file has been reached; what follows is how it was launched
-    while (std::fgets(line, sizeof line, pipe)) {
-        std::string frame(line, std::strcspn(line, " \n("));
-        if (kernel || frame[0] == '?' || frame.find("/emulation/include/") != std::string::npos) continue;
-        kernel = frame.find(".cu:") != std::string::npos;
-        lines += (lines.empty() ? "" : ", inlined at ") + base_name(frame);
-    }
+    if (!pipe) return lines;
+    char line[1024];
+    while (std::fgets(line, sizeof line, pipe)) lines.emplace_back(line, std::strcspn(line, "\n"));
     pclose(pipe);
+    return lines;
+}
+
+// Lines of the kernel that became the instruction before `pc`, innermost first, without the emulator's own headers.
+std::string lines_of(const void* pc) {
+    std::string lines;
+    for (const std::string& line : debug_lines("-i", pc, 1)) {
+        std::string frame = line.substr(0, line.find_first_of(" ("));
+        if (frame[0] == '?' || frame.find("/emulation/include/") != std::string::npos) continue;
+        lines += (lines.empty() ? "" : ", inlined at ") + base_name(frame);
+        if (frame.find(".cu:") != std::string::npos) break;  // what follows is how the kernel was launched
+    }
     return lines;
 }
 }  // namespace
@@ -54,6 +61,16 @@ std::string print(const char* format, ...) {
     return text;
 }
 
+std::string kernel_name(const Launch& launch) {
+    std::vector<std::string> lines = debug_lines("-f -C", launch.kernel, 0);
+    if (lines.empty() || lines[0].find('?') != std::string::npos) return launch.name;
+    std::string name = lines[0];
+    const std::string unnamed = "(anonymous namespace)::";
+    for (size_t at = name.find(unnamed); at != std::string::npos; at = name.find(unnamed)) name.erase(at, unnamed.size());
+    if (name.rfind("void ", 0) == 0) name.erase(0, 5);
+    return name.substr(0, name.find('('));
+}
+
 Faults& faults() {
     thread_local Faults mine;
     return mine;
@@ -65,12 +82,13 @@ void report(cudaError_t error, std::string kind, std::string text) {
 
 void raise(const char* kind, const std::string& what) {
     Worker& w = *worker;
+    std::string name = kernel_name(*w.grid->launch);
     {
         const uint3 t = w.current->thread, b = w.block;
         std::lock_guard<std::mutex> hold(w.grid->lock);
         if (w.grid->text.empty()) {
             w.grid->kind = kind;
-            w.grid->text = print("%s in kernel %s, block (%u,%u,%u), thread (%u,%u,%u): ", kind, w.grid->launch->name, b.x, b.y,
+            w.grid->text = print("%s in kernel %s, block (%u,%u,%u), thread (%u,%u,%u): ", kind, name.c_str(), b.x, b.y,
                                  b.z, t.x, t.y, t.z) + what;
         }
     }

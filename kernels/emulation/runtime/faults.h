@@ -2,6 +2,7 @@
 #pragma once
 #include <string>
 #include "emulation/cuda_runtime.h"
+#include "emulation/launch.h"
 
 namespace emulation {
 // A point in a kernel. `site` is known to the wrappers, `pc` to everybody: the debug information behind it names the line,
@@ -12,6 +13,8 @@ struct Place {
 };
 // "spmm.cu:70", or "eight.cuh:9, inlined at spmm.cu:70".
 std::string text(const Place& place);
+// The kernel's own name with its template arguments, or as the launcher wrote it.
+std::string kernel_name(const Launch& launch);
 std::string print(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
 // What the calling host thread's launches have met.

@@ -68,7 +68,7 @@ cudaError_t set_shared_limit(const void* kernel, int bytes) {
 void run(const Launch& launch) {
     if (const char* why = refusal(launch))
         return report(cudaErrorInvalidConfiguration, "bad launch",
-                      print("bad launch of %s: %s, at ", launch.name, why) + text({&launch.site, nullptr}));
+                      print("bad launch of %s: %s, at ", kernel_name(launch).c_str(), why) + text({&launch.site, nullptr}));
     size_t blocks = size_t(launch.grid.x) * launch.grid.y * launch.grid.z;
     size_t host_threads = std::clamp<size_t>(options().host_threads, 1, blocks);
     Grid grid{&launch, options(), buffers(), ++launches & 0xffffffffu, host_threads > 1};

@@ -84,7 +84,7 @@ void Worker::explain_stall() {
         std::string what = f.state == State::at_barrier ? print("barrier %u", f.barrier_id) : print("%s with mask %08x", f.name, f.mask);
         ++waiting[what + " at " + text(f.place())];
     }
-    std::string all = print("%s in kernel %s, block (%u,%u,%u): %u threads have ended", kind, grid->launch->name, block.x, block.y, block.z, done);
+    std::string all = print("%s in kernel %s, block (%u,%u,%u): %u threads have ended", kind, kernel_name(*grid->launch).c_str(), block.x, block.y, block.z, done);
     for (auto& [what, count] : waiting) all += print("; %u wait at ", count) + what;
     std::lock_guard<std::mutex> hold(grid->lock);
     if (grid->text.empty()) grid->kind = kind, grid->text = all;

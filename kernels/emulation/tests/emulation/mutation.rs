@@ -17,6 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// A line of the list: `family | sed expression | what it breaks | test filter`.
 #[derive(Clone, Debug)]
 struct Mutant {
+    /// `spmm` for kernels/spmm.cu, `low_rank/mma.cuh` for a header that kernels/low_rank.cu alone includes.
     family: String,
     change: String,
     what: String,
@@ -48,28 +49,35 @@ fn parse(list: &str) -> Vec<Mutant> {
         .collect()
 }
 
-impl Mutant {
-    /// Source of the family, relative to the root. `planted/` names the kernels of these tests.
-    fn source(&self) -> String {
-        match self.family.strip_prefix("planted/") {
-            Some(stem) => format!("kernels/emulation/tests/planted/{stem}.cu"),
-            None => format!("kernels/{}.cu", self.family),
-        }
-    }
+/// A source file in another wording.
+pub struct Change {
+    /// The file that is compiled, relative to the root.
+    unit: String,
+    /// The file that is changed: the same, or a header of its own.
+    file: String,
+    text: Vec<u8>,
+}
 
-    /// The broken source; None when the expression no longer fits.
-    fn text(&self) -> Option<Vec<u8>> {
-        let source = Path::new(ROOT).join(self.source());
+impl Mutant {
+    /// The breakage; None when the expression no longer fits.
+    fn change(&self) -> Option<Change> {
+        // `planted/` names the kernels of these tests.
+        let (folder, name) = match self.family.strip_prefix("planted/") {
+            Some(name) => ("kernels/emulation/tests/planted", name),
+            None => ("kernels", self.family.as_str()),
+        };
+        let unit = format!("{folder}/{}.cu", name.split('/').next().unwrap());
+        let file = if name.contains('.') { format!("{folder}/{name}") } else { unit.clone() };
+        let source = Path::new(ROOT).join(&file);
         let before = fs::read(&source).unwrap_or_else(|e| panic!("{}: {e}", source.display()));
         let sed = Command::new("sed").arg(&self.change).arg(&source).output().expect("sed");
-        let refused = String::from_utf8_lossy(&sed.stderr);
-        assert!(sed.status.success(), "{}: {refused}", self.change);
-        (sed.stdout != before).then_some(sed.stdout)
+        assert!(sed.status.success(), "{}: {}", self.change, String::from_utf8_lossy(&sed.stderr));
+        (sed.stdout != before).then_some(Change { unit, file, text: sed.stdout })
     }
 }
 
-/// Links a library of this build's objects at `library`, with `mutant` in place of its source.
-pub fn link(folder: &Path, library: &Path, mutant: Option<(&str, &[u8])>) -> Result<(), String> {
+/// Links a library of this build's objects at `library`, with one of them made from a changed source.
+pub fn link(folder: &Path, library: &Path, change: Option<&Change>) -> Result<(), String> {
     let listed = fs::read_to_string(concat!(env!("OUT_DIR"), "/objects")).unwrap();
     let mut objects: Vec<PathBuf> = listed.lines().map(PathBuf::from).collect();
     let words = |object: &Path| -> Vec<String> {
@@ -80,23 +88,28 @@ pub fn link(folder: &Path, library: &Path, mutant: Option<(&str, &[u8])>) -> Res
             .collect()
     };
     let compiler = words(&objects[0])[0].clone();
-    if let Some((source, text)) = mutant {
-        let broken = folder.join(Path::new(source).file_name().unwrap());
-        fs::write(&broken, text).unwrap();
-        let place = objects.iter_mut().find(|o| words(o).iter().any(|w| w == source)).unwrap();
-        let (arguments, object) = (words(place), broken.with_extension("o"));
+    if let Some(Change { unit, file, text }) = change {
+        // Both files move, in their places to each other: a quoted header is looked for beside its includer first.
+        let copy = |file: &str| folder.join(file);
+        for (file, text) in [(unit, &fs::read(Path::new(ROOT).join(unit)).unwrap()), (file, text)] {
+            fs::create_dir_all(copy(file).parent().unwrap()).unwrap();
+            fs::write(copy(file), text).unwrap();
+        }
+        let place = objects.iter_mut().find(|o| words(o).contains(unit)).unwrap();
+        let (arguments, source) = (words(place), copy(unit));
+        let object = source.with_extension("o");
         let arguments = arguments[1..].iter().map(|word| match word.as_str() {
             "-O2" => "-O1".into(),
             "-Wall" | "-Wextra" => "-w".into(),
-            word if word == source => broken.clone().into_os_string(),
+            word if word == unit => source.clone().into_os_string(),
             word if Path::new(word) == *place => object.clone().into_os_string(),
             word if Path::new(word) == place.with_extension("d") => {
-                broken.with_extension("d").into_os_string()
+                source.with_extension("d").into()
             }
             word => word.into(),
         });
-        // Headers beside the source are found from its copy, too.
-        let beside = Path::new(source).parent().unwrap();
+        // Other headers beside the source are found from its copy, too.
+        let beside = Path::new(unit).parent().unwrap();
         run(Command::new(&compiler).args(arguments).arg("-I").arg(beside).current_dir(ROOT))?;
         let renamed = ["memcpy", "memmove", "memset"]
             .map(|name| format!("--redefine-sym={name}=__tsan_{name}"));
@@ -160,10 +173,10 @@ fn evidence(output: &str) -> String {
 }
 
 fn judge(tests: &Path, mutant: &Mutant) -> Outcome {
-    let Some(text) = mutant.text() else { return Outcome::Stale };
+    let Some(change) = mutant.change() else { return Outcome::Stale };
     let folder = tempfile::tempdir().unwrap();
     let library = folder.path().join("libmutant.so");
-    if let Err(reason) = link(folder.path(), &library, Some((&mutant.source(), &text))) {
+    if let Err(reason) = link(folder.path(), &library, Some(&change)) {
         return Outcome::DoesNotBuild(reason);
     }
     match run_tests(tests, &mutant.filter, &library) {
@@ -218,7 +231,7 @@ fn listed() -> Vec<Mutant> {
 fn every_listed_mutant_still_fits() {
     let stale: Vec<String> = listed()
         .iter()
-        .filter(|m| m.text().is_none())
+        .filter(|m| m.change().is_none())
         .map(|m| format!("{}: {}", m.family, m.change))
         .collect();
     assert!(stale.is_empty(), "these change nothing any more:\n{}", stale.join("\n"));
@@ -251,10 +264,7 @@ fn mutants_are_told_apart() {
     let race = of("/^    __syncwarp();$/d");
     demand_sound(&tests, std::slice::from_ref(&race));
     let Outcome::Caught(words) = judge(&tests, &race) else { panic!("{race:?}") };
-    assert!(
-        words.contains("in kernel (synchronisation)") && words.contains("sound.cu:"),
-        "{words}"
-    );
+    assert!(words.contains("in kernel synchronisation") && words.contains("sound.cu:"), "{words}");
     let wrong = of("s/ok &= tile\\[t - 32\\] == 5/ok \\&= tile[t - 32] == 6/");
     let Outcome::Caught(words) = judge(&tests, &wrong) else { panic!("{wrong:?}") };
     assert!(words.contains("wrong at"), "{words}");

@@ -9,6 +9,7 @@ pub const CAPABILITY_MAJOR: c_int = 75;
 pub const CAPABILITY_MINOR: c_int = 76;
 pub const MULTIPROCESSORS: c_int = 16;
 
+const OUT_OF_MEMORY: c_int = 2;
 pub const NO_DEVICE: c_int = 100;
 
 /// The library that cudarc uses, when there is one.
@@ -44,15 +45,18 @@ pub fn missing(library: &str, name: &str) -> String {
 
 /// Newest CUDA that the driver supports. Works before `cuInit`, so that a message can name it even
 /// when the driver does not start.
-pub fn driver_version(library: &'static Library) -> Result<i32, String> {
+///
+/// Errors: what is wrong, and what to do about it.
+pub fn driver_version(library: &'static Library) -> Result<i32, (String, &'static str)> {
     let name = "cuDriverGetVersion";
     // SAFETY: the type of cuda.h.
-    let get = unsafe { function::<unsafe extern "C" fn(*mut c_int) -> c_int>(library, name)? };
+    let get = unsafe { function::<unsafe extern "C" fn(*mut c_int) -> c_int>(library, name) }
+        .map_err(|e| (e, "reinstall the driver"))?;
     let mut version = 0;
     // SAFETY: `version` is one int.
     match unsafe { get(&mut version) } {
         0 => Ok(version),
-        code => Err(format!("the driver does not tell its version (error {code})")),
+        code => Err((format!("the driver does not tell its version: error {code}"), advice(code))),
     }
 }
 
@@ -129,27 +133,34 @@ impl LibCuda {
             Some(string) => format!("error {code} ({name}, {string})"),
             None => format!("error {code} ({name})"),
         };
-        match code {
-            2 => (
-                format!("the device is out of memory: {what}"),
-                "other processes hold it (nvidia-smi lists them): wait for them, pick another device \
-                 with CUDA_VISIBLE_DEVICES, or use --device cpu",
-            ),
-            34 => (
-                what,
-                "the toolkit's link-time stub was loaded in place of the driver: take its stubs \
-                 folder out of LD_LIBRARY_PATH",
-            ),
-            46 => (what, "another process has the device to itself: wait for it or pick another"),
-            NO_DEVICE => (
-                format!("the driver sees no device: {what}"),
-                "see nvidia-smi, check CUDA_VISIBLE_DEVICES (in a container, start it with --gpus \
-                 all), or use --device cpu",
-            ),
-            214 => (what, "the device's memory is damaged: see nvidia-smi -q -d ECC, reset it"),
-            803 => (what, "driver and kernel module differ: reboot after the driver's update"),
-            804 => (what, "this device needs a newer driver: forward compatibility excludes it"),
-            _ => (what, "see nvidia-smi and dmesg, or use --device cpu"),
+        let what = match code {
+            OUT_OF_MEMORY => format!("the device is out of memory: {what}"),
+            NO_DEVICE => format!("the driver sees no device: {what}"),
+            _ => what,
+        };
+        (what, advice(code))
+    }
+}
+
+/// What to do about an error code.
+fn advice(code: c_int) -> &'static str {
+    match code {
+        OUT_OF_MEMORY => {
+            "other processes hold it (nvidia-smi lists them): wait for them, pick another device with \
+             CUDA_VISIBLE_DEVICES, or use --device cpu"
         }
+        34 => {
+            "the toolkit's link-time stub was loaded in place of the driver: take its stubs folder out \
+             of LD_LIBRARY_PATH"
+        }
+        46 => "another process has the device to itself: wait for it or pick another",
+        NO_DEVICE => {
+            "see nvidia-smi, check CUDA_VISIBLE_DEVICES (in a container, start it with --gpus all), or \
+             use --device cpu"
+        }
+        214 => "the device's memory is damaged: see nvidia-smi -q -d ECC, reset it",
+        803 => "driver and kernel module differ: reboot after the driver's update",
+        804 => "this device needs a newer driver: forward compatibility excludes it",
+        _ => "see nvidia-smi and dmesg, or use --device cpu",
     }
 }

@@ -203,7 +203,7 @@ pub fn open_for(toolkit: &Toolkit) -> Result<Driver> {
     };
     let number = match libcuda::driver_version(library) {
         Ok(n) => n,
-        Err(e) => return fail(format!("{e}, and {kernels}: reinstall driver {series} or newer")),
+        Err((what, advice)) => return fail(format!("{what} ({kernels}): {advice}")),
     };
     let version = CudaVersion::from_number(number);
     if version.major < toolkit.version.major {
