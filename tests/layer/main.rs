@@ -8,7 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-use chtsl::backend::{AdamStep, Backend, Cpu, branch_sums};
+use chtsl::backend::{AdamStep, Backend, Cpu, Evolved, branch_sums};
 use chtsl::config::{AlignReduction, Config, Precision, layers};
 use chtsl::layer::alignment::{self, Alignment, MicroBatch};
 use chtsl::layer::{ParamKind, Projection, Sparse};
@@ -177,23 +177,27 @@ fn evolve<B: Backend>(
     number: usize,
 ) -> LinkChange {
     let Sparse::Links(s) = &mut layer.sparse else { unreachable!("a sparse branch") };
-    let weights = backend.read(&s.csr.values).expect("readable");
-    let change = match replay {
-        Some(changes) => changes[number].clone(),
-        None => topology::event(EventInput {
-            config: &config.topology,
-            seed: config.train.seed,
-            layer: 0,
-            t,
-            steps: STEPS,
-            target_nnz: s.csr.pattern.nnz(),
-            pattern: &s.csr.pattern,
-            weights: &weights,
-        })
-        .expect("an event"),
+    let evolved = match replay {
+        Some(changes) => {
+            let change = changes[number].clone();
+            Evolved { index: backend.index(&change.pattern).expect("an index"), change }
+        }
+        None => {
+            let rules = topology::rules(&EventInput {
+                config: &config.topology,
+                seed: config.train.seed,
+                layer: 0,
+                t,
+                steps: STEPS,
+                target_nnz: s.csr.pattern.nnz(),
+                pattern: &s.csr.pattern,
+                weights: &[],
+            });
+            topology::evolve(backend, &s.csr, &rules.expect("rules")).expect("an event")
+        }
     };
+    let change = s.evolve(backend, evolved).expect("moved");
     assert!(change.removed > 10 && change.regrown == change.removed);
-    s.evolve(backend, &change).expect("moved");
     change
 }
 
