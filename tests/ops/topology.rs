@@ -333,7 +333,7 @@ fn keys_equal_the_hosts_to_the_bit() {
 }
 
 /// Scores of both kernels as the integers they are, marks at links, and the number of positive ones.
-/// The larger shapes put 2, 4 and 8 seeds into a block.
+/// The larger shapes put 2, 4 and 8 seeds into a block, and none: 29 100 terms fit no shared memory.
 #[test]
 fn scores_equal_the_hosts_to_the_bit() {
     let runtime = Emulated::new(Order::Random(5));
@@ -346,6 +346,8 @@ fn scores_equal_the_hosts_to_the_bit() {
         (300, 17, 0.1, 2),
         (19, 530, 0.1, 2),
         (1100, 9, 0.2, 2),
+        (7, 5461, 0.1, 2),
+        (2, 29_100, 0.001, 0),
     ] {
         let pattern = random_pattern(rows, cols, density, 6);
         let t = pattern.transposed();
