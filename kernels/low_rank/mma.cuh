@@ -359,23 +359,31 @@ __global__ void __launch_bounds__(MmaTile::threads, per <= 2 ? 2 : 1) low_rank_b
     }
 }
 
-template <class Kernel, class P> chtsl_status launch_mma(Kernel kernel, const P& p, uint32_t bytes, cudaStream_t stream) {
-    cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
-    if (error != cudaSuccess) return chtsl_status(error);
-    LAUNCH(kernel, dim3(p.width / MmaTile::tokens), dim3(MmaTile::threads), bytes, stream, p, (p.rank + 15) / 16);
-    return launch_status();
+template <class Kernel> chtsl_status allow_shared(Kernel kernel, uint32_t bytes) {
+    return chtsl_status(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)));
 }
 
 template <int per> uint32_t mma_bytes(const Forward<bf16>& p) { return forward_bytes<per>((p.rank + 15) / 16 * 16); }
 template <int per> uint32_t mma_bytes(const Backward<bf16>& p) { return backward_bytes((p.rank + 15) / 16 * 16); }
 
+template <int per, bool with_sums> chtsl_status launch_mma_as(const Forward<bf16>& p, cudaStream_t stream) {
+    uint32_t bytes = mma_bytes<per>(p);
+    CHTSL_TRY(allow_shared(low_rank_forward_mma_kernel<per, with_sums>, bytes));
+    LAUNCH((low_rank_forward_mma_kernel<per, with_sums>), dim3(p.width / MmaTile::tokens), dim3(MmaTile::threads), bytes, stream, p, (p.rank + 15) / 16);
+    return launch_status();
+}
+template <int per, bool aligned> chtsl_status launch_mma_as(const Backward<bf16>& p, cudaStream_t stream) {
+    uint32_t bytes = mma_bytes<per>(p);
+    CHTSL_TRY(allow_shared(low_rank_backward_mma_kernel<per, aligned>, bytes));
+    LAUNCH((low_rank_backward_mma_kernel<per, aligned>), dim3(p.width / MmaTile::tokens), dim3(MmaTile::threads), bytes, stream, p, (p.rank + 15) / 16);
+    return launch_status();
+}
+
 template <int per> chtsl_status launch_mma(const Forward<bf16>& p, cudaStream_t stream) {
-    return p.sums ? launch_mma(low_rank_forward_mma_kernel<per, true>, p, mma_bytes<per>(p), stream)
-                  : launch_mma(low_rank_forward_mma_kernel<per, false>, p, mma_bytes<per>(p), stream);
+    return p.sums ? launch_mma_as<per, true>(p, stream) : launch_mma_as<per, false>(p, stream);
 }
 template <int per> chtsl_status launch_mma(const Backward<bf16>& p, cudaStream_t stream) {
-    return p.c ? launch_mma(low_rank_backward_mma_kernel<per, true>, p, mma_bytes<per>(p), stream)
-               : launch_mma(low_rank_backward_mma_kernel<per, false>, p, mma_bytes<per>(p), stream);
+    return p.c ? launch_mma_as<per, true>(p, stream) : launch_mma_as<per, false>(p, stream);
 }
 
 template <class P> bool fits_mma(const P& p) {
