@@ -26,6 +26,9 @@ PY
     [ -n "$found" ] && export CHTSL_CUDA_LIB=$found
 fi
 
+# Without a device every test would be skipped and pass: nothing to record.
+"$folder/device" --probe || exit 1
+
 say() { echo "$*" | tee -a "$record"; }
 : > "$record"
 say "# $(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -1)"

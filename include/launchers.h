@@ -12,6 +12,7 @@
 #include "scatter.h"
 #include "sddmm.h"
 #include "spmm.h"
+#include "topology.h"
 
 // One X(name) per CHTSL_LAUNCHER or CHTSL_QUERY of the family headers.
 #define CHTSL_FOR_EACH_LAUNCHER(X) \
@@ -42,7 +43,17 @@
     X(scatter_gather)              \
     X(sddmm)                       \
     X(spmm_forward)                \
-    X(spmm_transposed)
+    X(spmm_transposed)             \
+    X(topology_removal_keys)       \
+    X(topology_select)             \
+    X(topology_cut_bytes)          \
+    X(topology_keep)               \
+    X(topology_scores)             \
+    X(topology_regrowth_keys)      \
+    X(topology_join)               \
+    X(topology_transpose)          \
+    X(topology_transpose_words)    \
+    X(topology_migrate)
 
 #define CHTSL_FIELD(name) chtsl_##name##_fn name;
 typedef struct chtsl_launcher_table {

@@ -63,6 +63,11 @@ impl Stream {
         }
     }
 
+    /// Key and upper half of the counter, for a device that draws the same words.
+    pub fn parts(&self) -> ([u32; 2], [u32; 2]) {
+        (self.key, self.high)
+    }
+
     /// Four 32-bit words at `index`.
     pub fn words(&self, index: u64) -> [u32; 4] {
         philox4x32([index as u32, (index >> 32) as u32, self.high[0], self.high[1]], self.key)

@@ -1,7 +1,7 @@
 //! The whole model against the independent PyTorch results of tests/golden/model: logits, losses,
 //! OCR, all gradients and twelve Adam updates.
 
-#[allow(dead_code)] // shared with the tests of operations
+#[allow(dead_code, unused_imports, unused_macros)] // shared with the tests of operations
 mod support;
 
 use std::path::{Path, PathBuf};
@@ -201,7 +201,7 @@ fn check_pass<B: Backend>(backend: &B, case: &mut Case) {
             let suffix = if p.pattern.is_some() { ".values" } else { "" };
             let key = format!("grad.{}{suffix}", p.name);
             let want = case.tensors.floats(&key)?;
-            close(&format!("{name} {key}"), backend.read(p.grad)?, &want);
+            close(&format!("{name} {key}"), &backend.read(p.grad)?, &want);
             compared += 1;
             Ok(())
         })

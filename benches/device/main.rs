@@ -2,7 +2,8 @@
 //! roofline, bits that repeat. Run by `benches/gpu.sh`; writes JSON to the file it is given and a
 //! Markdown table to standard output. Without a device it says so and ends with status 0.
 //!
-//! `device [--json FILE] [--quick]`
+//! `device [--json FILE] [--quick]`; `device --probe` only describes the device, and ends with status 1
+//! when there is none.
 
 mod kernels;
 mod record;
@@ -15,13 +16,18 @@ use record::Record;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
+    let probe = arguments.iter().any(|a| a == "--probe");
     let cuda = match Cuda::open(Precision::Auto) {
         Ok(cuda) => cuda,
         Err(reason) => {
             println!("cuda: skipped, {reason}");
-            return;
+            std::process::exit(i32::from(probe));
         }
     };
+    if probe {
+        println!("{}", cuda.describe());
+        return;
+    }
     let quick = arguments.iter().any(|a| a == "--quick");
     let json = arguments.iter().position(|a| a == "--json").and_then(|i| arguments.get(i + 1));
     let mut record = Record::new(cuda.describe());

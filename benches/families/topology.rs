@@ -1,7 +1,7 @@
 //! One remove-regrow event with its rebuilt index. There is no dense counterpart.
 
 use chtsl::config::TopologyConfig;
-use chtsl::topology::{EventInput, event};
+use chtsl::topology::{self, EventInput};
 use criterion::{Criterion, Throughput};
 
 use crate::inputs::{DENSITIES, SHAPES, random};
@@ -16,19 +16,19 @@ pub fn groups<B: Timed>(c: &mut Criterion, machine: &Machine<B>) {
         g.throughput(Throughput::Elements((rows * cols) as u64));
         for density in DENSITIES {
             let s = random(bk, rows, cols, density);
-            let weights = bk.read(&s.values).expect("readable");
+            let rules = topology::rules(&EventInput {
+                config: &config,
+                seed: 1,
+                layer: 0,
+                t: 100,
+                steps: 10_000,
+                target_nnz: s.pattern.nnz(),
+                pattern: &s.pattern,
+                weights: &[],
+            });
+            let rules = rules.expect("rules");
             row(&mut g, bk, &density.to_string(), &mut || {
-                let change = event(EventInput {
-                    config: &config,
-                    seed: 1,
-                    layer: 0,
-                    t: 100,
-                    steps: 10_000,
-                    target_nnz: s.pattern.nnz(),
-                    pattern: &s.pattern,
-                    weights: &weights,
-                });
-                bk.index(&change.expect("an event").pattern).expect("memory");
+                topology::evolve(bk, &s, &rules).expect("an event");
             });
         }
         g.finish();

@@ -8,13 +8,15 @@
 pub mod adam;
 pub mod cpu;
 pub mod cuda;
+pub mod evolve;
 
 use crate::config::{Activation, Precision};
 use crate::error::Result;
-use crate::sparse::Pattern;
+use crate::sparse::{LinkChange, Pattern};
 
 pub use cpu::Cpu;
 pub use cuda::Cuda;
+pub use evolve::{EvolveRules, Evolved, RemovalKeys};
 
 /// Marks a position without a target; its loss and gradient are zero.
 pub const NO_TARGET: u32 = u32::MAX;
@@ -376,4 +378,29 @@ pub trait Backend: Sized + Send + Sync {
         ages: Option<&mut Self::Buf>,
         step: AdamStep,
     ) -> Result<()>;
+
+    /// One remove-regrow event of `w` (topology §9), or `None`: this backend leaves events of this
+    /// kind to the host. The links are those that [`topology::event`](crate::topology::event())
+    /// chooses on the same weights, bit for bit; nothing of `w` changes.
+    ///
+    /// Errors: `Error::Diverged` when a weight is not finite.
+    fn evolve(&self, w: &Csr<Self>, rules: &EvolveRules) -> Result<Option<Evolved<Self>>> {
+        let _ = (w, rules);
+        Ok(None)
+    }
+    /// Moves arrays of one entry per link to the links of `change`: survivors and returned links keep
+    /// theirs, newcomers get zero.
+    ///
+    /// Errors: `Error::Shape` when an array does not have one entry per previous link.
+    fn migrate(&self, change: &LinkChange, arrays: &mut [&mut Self::Buf]) -> Result<()> {
+        let mut new = Vec::new();
+        for array in arrays {
+            change.migrate(&self.read(array)?, &mut new)?;
+            if self.len(array) != new.len() {
+                **array = self.buf(new.len())?;
+            }
+            self.write(array, &new)?;
+        }
+        Ok(())
+    }
 }

@@ -1,9 +1,8 @@
 //! Parameters: values with gradient and Adam moments, dense or one per link.
 
-use crate::backend::{Backend, Csr};
+use crate::backend::{Backend, Csr, Evolved};
 use crate::error::Result;
-use crate::sparse::Pattern;
-use crate::topology::LinkChange;
+use crate::sparse::{LinkChange, Pattern};
 
 /// Where initial or stored parameters come from.
 pub trait ParamSource {
@@ -149,27 +148,20 @@ impl<B: Backend> SparseParam<B> {
         }
     }
 
-    /// Moves values, moments and ages to the links of `change`; new links start at zero.
-    pub fn evolve(&mut self, backend: &B, change: &LinkChange) -> Result<()> {
-        let moved = |old: &B::Buf| -> Result<Vec<f32>> {
-            let mut new = Vec::new();
-            change.migrate(&backend.read(old)?, &mut new)?;
-            Ok(new)
-        };
-        let values = moved(&self.csr.values)?;
-        for state in [&mut self.m, &mut self.v, &mut self.ages] {
-            let data = moved(state)?;
-            if backend.len(state) != data.len() {
-                *state = backend.buf(data.len())?;
-            }
-            backend.write(state, &data)?;
+    /// Moves values, moments and ages to the links after an event; new links start at zero. Returns
+    /// what changed.
+    pub fn evolve(&mut self, backend: &B, evolved: Evolved<B>) -> Result<LinkChange> {
+        let Evolved { change, index } = evolved;
+        let SparseParam { csr, grad, m, v, ages, .. } = self;
+        backend.migrate(&change, &mut [&mut csr.values, m, v, ages])?;
+        let links = change.pattern.nnz();
+        if backend.len(grad) != links {
+            *grad = backend.buf(links)?;
         }
-        if backend.len(&self.grad) != values.len() {
-            self.grad = backend.buf(values.len())?;
-        }
-        backend.zero(&mut self.grad)?;
-        self.csr = Csr::new(backend, change.pattern.clone(), &values)?;
-        Ok(())
+        backend.zero(grad)?;
+        (csr.pattern, csr.index) = (change.pattern.clone(), index);
+        backend.pack(csr)?;
+        Ok(change)
     }
 }
 

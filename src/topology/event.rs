@@ -3,69 +3,11 @@
 use super::regrowth::{self, Choice, ch2_l3n::Ch2L3n};
 use super::removal::{self, magnitude, soft_magnitude};
 use super::schedule;
-use super::select::Ties;
+use crate::backend::{Backend, Csr, EvolveRules, Evolved, RemovalKeys};
 use crate::config::{LinkCount, Regrowth, Removal, TopologyConfig};
 use crate::error::{Error, Result, check_len};
 use crate::rng::{Purpose, Stream};
-use crate::sparse::Pattern;
-
-/// [`LinkChange::source`] of a link that did not exist before.
-pub const NEW: u32 = u32::MAX;
-
-/// The links after an event, and where each was before.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LinkChange {
-    /// Links after the event.
-    pub pattern: Pattern,
-    /// For each of them its CSR position before the event, or [`NEW`].
-    pub source: Vec<u32>,
-    /// Links that removal took, those regrown at once included.
-    pub removed: usize,
-    /// Links that regrowth added, those just removed included.
-    pub regrown: usize,
-    /// Links removed and regrown in this event: they keep value and moments.
-    pub returned: usize,
-}
-
-impl LinkChange {
-    /// Links before the event.
-    pub fn previous_nnz(&self) -> usize {
-        self.pattern.nnz() - self.regrown + self.removed
-    }
-
-    /// Moves an array that holds one entry per link (weights, moments, ages): survivors and returned
-    /// links keep theirs, newcomers get zero. Overwrites `new`.
-    ///
-    /// Errors: `Error::Shape` when `old` does not have one entry per previous link.
-    pub fn migrate<T: Copy + Default>(&self, old: &[T], new: &mut Vec<T>) -> Result<()> {
-        check_len("migrate", "entries", self.previous_nnz(), old.len())?;
-        new.clear();
-        new.extend(self.source.iter().map(|&s| match s {
-            NEW => T::default(),
-            _ => old[s as usize],
-        }));
-        Ok(())
-    }
-
-    /// The invariants of an event, checked in every run. O(nnz). Panics: a broken one is our bug.
-    fn assert_consistent(&self, old: &Pattern, target: usize) {
-        assert_eq!(self.pattern.nnz(), target, "an event left another number of links");
-        assert_eq!(self.source.len(), target, "an event lost track of its links");
-        assert_eq!(self.previous_nnz(), old.nnz(), "an event miscounted its links");
-        let (before, after) = (old.flat(), self.pattern.flat());
-        let mut new = 0;
-        for (&link, &source) in after.iter().zip(&self.source) {
-            match source {
-                NEW => {
-                    new += 1;
-                    assert!(before.binary_search(&link).is_err(), "newcomer {link} existed");
-                }
-                s => assert_eq!(before[s as usize], link, "a survivor was mapped to another link"),
-            }
-        }
-        assert_eq!(self.regrown - self.returned, new, "newcomers were miscounted");
-    }
-}
+use crate::sparse::{LinkChange, NEW, Pattern};
 
 /// What an event of one matrix depends on.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +30,51 @@ pub struct EventInput<'a> {
     pub weights: &'a [f32],
 }
 
+/// The event in numbers: how many links stay, the exponents of this update, the streams of its draws.
+/// Weights are not looked at.
+///
+/// Without a removal rule only a target below nnz removes, and then the smallest weights go.
+///
+/// Errors: `Error::Shape` when the target exceeds the matrix or the update 32 bits.
+pub fn rules(input: &EventInput) -> Result<EvolveRules> {
+    let EventInput { config, pattern, t, steps, target_nnz, .. } = *input;
+    let (nnz, size) = (pattern.nnz(), pattern.rows() * pattern.cols());
+    if target_nnz > size {
+        return Err(Error::shape("topology event", format!("at most {size} links"), target_nnz));
+    }
+    let number = u32::try_from(t)
+        .map_err(|_| Error::shape("topology event", "an update number below 2^32", t))?;
+    let stream = |purpose| Stream::new(input.seed, purpose, input.layer, number);
+    let ties = |purpose| match config.count {
+        LinkCount::Rounded => Some(stream(purpose)),
+        LinkCount::Released => None,
+    };
+    let zeta = schedule::zeta(config, t, steps).clamp(0.0, 1.0);
+    let remove = match config.removal {
+        Removal::None => 0,
+        Removal::Magnitude | Removal::SoftMagnitude => (nnz as f64 * zeta).floor() as usize,
+    };
+    Ok(EvolveRules {
+        step: t,
+        layer: input.layer,
+        keep: (nnz - remove).min(target_nnz),
+        target_nnz,
+        removal: match config.removal {
+            Removal::None | Removal::Magnitude => RemovalKeys::Magnitude,
+            Removal::SoftMagnitude => RemovalKeys::SoftMagnitude {
+                temperature: schedule::removal_temperature(config, t, steps),
+                draws: stream(Purpose::Removal),
+            },
+        },
+        removal_ties: ties(Purpose::Removal),
+        regrowth: config.regrowth,
+        regrow_select: config.regrow_select,
+        regrow_temperature: config.regrow_temperature,
+        regrow_draws: stream(Purpose::Regrowth),
+        regrow_ties: ties(Purpose::Regrowth),
+    })
+}
+
 /// One event (CHTs): remove `floor(nnz·ζ_t)` links, score the missing ones, regrow up to the target.
 ///
 /// 1. Keep the `nnz - floor(nnz·ζ_t)` links with the largest removal keys, or `target_nnz` of them
@@ -104,55 +91,46 @@ pub struct EventInput<'a> {
 /// Memory: 8 bytes per matrix position while scoring. Errors: `Error::Diverged` when a weight is not
 /// finite; `Error::Shape` when lengths disagree or the target exceeds the matrix.
 pub fn event(input: EventInput) -> Result<LinkChange> {
-    let EventInput { config, pattern, weights, t, target_nnz, .. } = input;
-    let (nnz, size) = (pattern.nnz(), pattern.rows() * pattern.cols());
-    check_len("topology event", "weights", nnz, weights.len())?;
-    if target_nnz > size {
-        return Err(Error::shape("topology event", format!("at most {size} links"), target_nnz));
-    }
-    if let Some(i) = weights.iter().position(|w| !w.is_finite()) {
-        return Err(Error::Diverged {
-            step: t,
-            message: format!(
-                "weight {i} of matrix {} is {}, its links cannot be ranked; lower train.lr",
-                input.layer, weights[i]
-            ),
-        });
-    }
-    let number = u32::try_from(t)
-        .map_err(|_| Error::shape("topology event", "an update number below 2^32", t))?;
-    let stream = |purpose| Stream::new(input.seed, purpose, input.layer, number);
-    let ties = |purpose| match config.count {
-        LinkCount::Rounded => Ties::Random(stream(purpose)),
-        LinkCount::Released => Ties::LowerIndex,
-    };
+    apply(input.pattern, input.weights, &rules(&input)?)
+}
 
-    let zeta = schedule::zeta(config, t, input.steps).clamp(0.0, 1.0);
-    let keys = match config.removal {
-        Removal::None => None,
-        Removal::Magnitude => Some(magnitude::keys(weights)),
-        Removal::SoftMagnitude => {
-            let temperature = schedule::removal_temperature(config, t, input.steps);
-            Some(soft_magnitude::keys(pattern, weights, temperature, &stream(Purpose::Removal)))
+/// The event on a matrix of a backend: there if the backend has it, else here, on a copy of the
+/// weights. Both give the same links.
+pub fn evolve<B: Backend>(backend: &B, w: &Csr<B>, rules: &EvolveRules) -> Result<Evolved<B>> {
+    if let Some(evolved) = backend.evolve(w, rules)? {
+        return Ok(evolved);
+    }
+    let change = apply(&w.pattern, &backend.read(&w.values)?, rules)?;
+    Ok(Evolved { index: backend.index(&change.pattern)?, change })
+}
+
+/// The event on the host.
+fn apply(pattern: &Pattern, weights: &[f32], rules: &EvolveRules) -> Result<LinkChange> {
+    let EvolveRules { keep, target_nnz, .. } = *rules;
+    let (rows, cols) = (pattern.rows(), pattern.cols());
+    check_len("topology event", "weights", pattern.nnz(), weights.len())?;
+    if let Some(i) = weights.iter().position(|w| !w.is_finite()) {
+        return Err(rules.unrankable(i, weights[i]));
+    }
+    let keys = match &rules.removal {
+        RemovalKeys::Magnitude => magnitude::keys(weights),
+        RemovalKeys::SoftMagnitude { temperature, draws } => {
+            soft_magnitude::keys(pattern, weights, *temperature, draws)
         }
     };
-    let remove = if keys.is_some() { (nnz as f64 * zeta).floor() as usize } else { 0 };
-    let keep = (nnz - remove).min(target_nnz);
-    // Without a rule only a target below nnz removes, and then the smallest weights go.
-    let keys = keys.unwrap_or_else(|| magnitude::keys(weights));
-    let kept = removal::keep(pattern, &keys, ties(Purpose::Removal), keep)?;
+    let kept = removal::keep(pattern, &keys, rules.removal_ties.into(), keep)?;
 
     let before = pattern.flat();
     let survivors: Vec<u64> = kept.iter().map(|&i| before[i as usize]).collect();
     let regrown = if target_nnz > keep {
-        let rest = Pattern::from_flat(pattern.rows(), pattern.cols(), &survivors)?;
+        let rest = Pattern::from_flat(rows, cols, &survivors)?;
         let choice = Choice {
-            select: config.regrow_select,
-            temperature: config.regrow_temperature,
-            stream: stream(Purpose::Regrowth),
-            ties: ties(Purpose::Regrowth),
+            select: rules.regrow_select,
+            temperature: rules.regrow_temperature,
+            stream: rules.regrow_draws,
+            ties: rules.regrow_ties.into(),
         };
-        match config.regrowth {
+        match rules.regrowth {
             Regrowth::Ch2L3n => regrowth::regrow(&Ch2L3n::new(&rest)?, &choice, target_nnz - keep)?,
         }
     } else {
@@ -166,22 +144,14 @@ pub fn event(input: EventInput) -> Result<LinkChange> {
     let source: Vec<u32> = after
         .iter()
         .map(|&link| {
-            while former < nnz && before[former] < link {
+            while former < before.len() && before[former] < link {
                 former += 1;
             }
             if before.get(former) == Some(&link) { former as u32 } else { NEW }
         })
         .collect();
-    let newcomers = source.iter().filter(|&&s| s == NEW).count();
-    let change = LinkChange {
-        pattern: Pattern::from_flat(pattern.rows(), pattern.cols(), &after)?,
-        source,
-        removed: nnz - keep,
-        regrown: target_nnz - keep,
-        returned: target_nnz - keep - newcomers,
-    };
-    change.assert_consistent(pattern, target_nnz);
-    Ok(change)
+    let links = Pattern::from_flat(rows, cols, &after)?;
+    Ok(LinkChange::new(pattern, keep, target_nnz, links, source))
 }
 
 #[cfg(test)]
@@ -210,21 +180,5 @@ mod tests {
         let weights = [0.5, 0.25];
         assert!(event(EventInput { target_nnz: 5, ..input(&config, &p, &weights) }).is_err());
         assert!(event(EventInput { t: 1 << 32, ..input(&config, &p, &weights) }).is_err());
-    }
-
-    #[test]
-    fn migrate_moves_values_and_checks_their_number() {
-        let change = LinkChange {
-            pattern: Pattern::from_flat(2, 2, &[0, 1, 2]).unwrap(),
-            source: vec![0, NEW, 1],
-            removed: 2,
-            regrown: 2,
-            returned: 1,
-        };
-        let mut new = vec![9.0; 7];
-        change.migrate(&[1.0f32, 2.0, 3.0], &mut new).unwrap();
-        assert_eq!(new, [1.0, 0.0, 2.0]);
-        assert!(change.migrate(&[1.0f32; 4], &mut new).is_err());
-        change.assert_consistent(&Pattern::from_flat(2, 2, &[0, 2, 3]).unwrap(), 3);
     }
 }

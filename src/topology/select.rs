@@ -28,6 +28,12 @@ pub enum Ties {
     LowerIndex,
 }
 
+impl From<Option<Stream>> for Ties {
+    fn from(stream: Option<Stream>) -> Self {
+        stream.map_or(Ties::LowerIndex, Ties::Random)
+    }
+}
+
 impl Ties {
     /// Tie word of the candidate at `index`. Words 2 and 3, because Gumbel draws use 0 and 1.
     pub fn word(&self, index: u64) -> u64 {

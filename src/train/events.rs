@@ -22,7 +22,7 @@ impl<B: Backend> Trainer<'_, B> {
             for (i, p) in b.projections.iter_mut().enumerate() {
                 let (rows, cols) = (p.rows, p.cols);
                 let Sparse::Links(s) = &mut p.sparse else { continue };
-                let change = topology::event(EventInput {
+                let rules = topology::rules(&EventInput {
                     config,
                     seed,
                     layer: (7 * block + i) as u32,
@@ -30,9 +30,10 @@ impl<B: Backend> Trainer<'_, B> {
                     steps,
                     target_nnz: topology::target_nnz(config, rows, cols, sparsity),
                     pattern: &s.csr.pattern,
-                    weights: &self.backend.read(&s.csr.values)?,
+                    weights: &[],
                 })?;
-                s.evolve(self.backend, &change)?;
+                let evolved = topology::evolve(self.backend, &s.csr, &rules)?;
+                let change = s.evolve(self.backend, evolved)?;
                 let (name, itop) = itops.next().expect("one per sparse matrix");
                 itop.update(&change.pattern)?;
                 removed += change.removed;

@@ -4,11 +4,11 @@
 //! In f32 both must choose the same links and stay as close as rounding allows; in bf16 the CPU's
 //! link changes are replayed, since links drawn from differently rounded weights part for good.
 
-#[allow(dead_code)] // shared with the tests of operations
+#[allow(dead_code, unused_imports, unused_macros)] // shared with the tests of operations
 #[path = "../support/mod.rs"]
 mod support;
 
-use chtsl::backend::{AdamStep, Backend, Cpu, branch_sums};
+use chtsl::backend::{AdamStep, Backend, Cpu, Evolved, branch_sums};
 use chtsl::config::{AlignReduction, Config, Precision, layers};
 use chtsl::layer::alignment::{self, Alignment, MicroBatch};
 use chtsl::layer::{ParamKind, Projection, Sparse};
@@ -177,23 +177,27 @@ fn evolve<B: Backend>(
     number: usize,
 ) -> LinkChange {
     let Sparse::Links(s) = &mut layer.sparse else { unreachable!("a sparse branch") };
-    let weights = backend.read(&s.csr.values).expect("readable");
-    let change = match replay {
-        Some(changes) => changes[number].clone(),
-        None => topology::event(EventInput {
-            config: &config.topology,
-            seed: config.train.seed,
-            layer: 0,
-            t,
-            steps: STEPS,
-            target_nnz: s.csr.pattern.nnz(),
-            pattern: &s.csr.pattern,
-            weights: &weights,
-        })
-        .expect("an event"),
+    let evolved = match replay {
+        Some(changes) => {
+            let change = changes[number].clone();
+            Evolved { index: backend.index(&change.pattern).expect("an index"), change }
+        }
+        None => {
+            let rules = topology::rules(&EventInput {
+                config: &config.topology,
+                seed: config.train.seed,
+                layer: 0,
+                t,
+                steps: STEPS,
+                target_nnz: s.csr.pattern.nnz(),
+                pattern: &s.csr.pattern,
+                weights: &[],
+            });
+            topology::evolve(backend, &s.csr, &rules.expect("rules")).expect("an event")
+        }
     };
+    let change = s.evolve(backend, evolved).expect("moved");
     assert!(change.removed > 10 && change.regrown == change.removed);
-    s.evolve(backend, &change).expect("moved");
     change
 }
 

@@ -17,3 +17,4 @@ mod sddmm;
 mod spmm;
 #[path = "../support/mod.rs"]
 mod support;
+mod topology;

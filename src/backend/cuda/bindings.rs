@@ -2,6 +2,7 @@
 // CHTSL_BLESS=1 cargo test --features bindgen --test bindings
 
 pub const CHTSL_NO_TARGET: u32 = 4294967295;
+pub const CHTSL_NONE: u32 = 4294967295;
 /** 0: the work was put on the stream. Positive: an error of the CUDA runtime, by its own number.
  Negative: an argument was refused before anything was launched, one of the codes below.*/
 pub type chtsl_status = i32;
@@ -526,6 +527,166 @@ pub type chtsl_spmm_transposed_fn = ::core::option::Option<
         stream: chtsl_stream,
     ) -> chtsl_status,
 >;
+/// A stream of Philox 4x32-10 draws at 64-bit indices: the key and the upper half of the counter.
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct chtsl_draws {
+    pub key_low: u32,
+    pub key_high: u32,
+    pub purpose: u32,
+    pub event: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of chtsl_draws"][::core::mem::size_of::<chtsl_draws>() - 16usize];
+    ["Alignment of chtsl_draws"][::core::mem::align_of::<chtsl_draws>() - 4usize];
+    [
+        "Offset of field: chtsl_draws::key_low",
+    ][::core::mem::offset_of!(chtsl_draws, key_low) - 0usize];
+    [
+        "Offset of field: chtsl_draws::key_high",
+    ][::core::mem::offset_of!(chtsl_draws, key_high) - 4usize];
+    [
+        "Offset of field: chtsl_draws::purpose",
+    ][::core::mem::offset_of!(chtsl_draws, purpose) - 8usize];
+    [
+        "Offset of field: chtsl_draws::event",
+    ][::core::mem::offset_of!(chtsl_draws, event) - 12usize];
+};
+/// How a weight or score x becomes the key that selections compare.
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct chtsl_rank {
+    pub draws: chtsl_draws,
+    pub temperature: f64,
+    /// 0: x itself. 1: temperature ln x + a Gumbel draw at the flat position
+    pub soft: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of chtsl_rank"][::core::mem::size_of::<chtsl_rank>() - 32usize];
+    ["Alignment of chtsl_rank"][::core::mem::align_of::<chtsl_rank>() - 8usize];
+    [
+        "Offset of field: chtsl_rank::draws",
+    ][::core::mem::offset_of!(chtsl_rank, draws) - 0usize];
+    [
+        "Offset of field: chtsl_rank::temperature",
+    ][::core::mem::offset_of!(chtsl_rank, temperature) - 16usize];
+    [
+        "Offset of field: chtsl_rank::soft",
+    ][::core::mem::offset_of!(chtsl_rank, soft) - 24usize];
+};
+/// What decides between equal keys, before the lower position does.
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct chtsl_ties {
+    pub draws: chtsl_draws,
+    /// 0: nothing. 1: words 2 and 3 of the draw at the flat position
+    pub random: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of chtsl_ties"][::core::mem::size_of::<chtsl_ties>() - 20usize];
+    ["Alignment of chtsl_ties"][::core::mem::align_of::<chtsl_ties>() - 4usize];
+    [
+        "Offset of field: chtsl_ties::draws",
+    ][::core::mem::offset_of!(chtsl_ties, draws) - 0usize];
+    [
+        "Offset of field: chtsl_ties::random",
+    ][::core::mem::offset_of!(chtsl_ties, random) - 16usize];
+};
+pub type chtsl_topology_removal_keys_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        w: chtsl_links,
+        values: *const f32,
+        rank: chtsl_rank,
+        keys: *mut u64,
+        refused: *mut u32,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
+pub type chtsl_topology_select_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        w: chtsl_links,
+        keys: *const u64,
+        per_link: i32,
+        k: u32,
+        ties: chtsl_ties,
+        cut: *mut ::core::ffi::c_void,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
+pub type chtsl_topology_cut_bytes_fn = ::core::option::Option<
+    unsafe extern "C" fn() -> u64,
+>;
+pub type chtsl_topology_keep_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        w: chtsl_links,
+        keys: *const u64,
+        ties: chtsl_ties,
+        cut: *const ::core::ffi::c_void,
+        row_offsets: *mut u32,
+        column_indices: *mut u32,
+        source: *mut u32,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
+pub type chtsl_topology_scores_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        w: chtsl_links,
+        t: chtsl_links,
+        scores: *mut u64,
+        positives: *mut u64,
+        version: i32,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
+pub type chtsl_topology_regrowth_keys_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        rows: u32,
+        cols: u32,
+        positives: *const u64,
+        n: u32,
+        rank: chtsl_rank,
+        scores: *mut u64,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
+pub type chtsl_topology_join_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        old: chtsl_links,
+        keys: *const u64,
+        ties: chtsl_ties,
+        cut: *const ::core::ffi::c_void,
+        row_offsets: *mut u32,
+        column_indices: *mut u32,
+        source: *mut u32,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
+pub type chtsl_topology_transpose_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        w: chtsl_links,
+        scratch: *mut u32,
+        col_offsets: *mut u32,
+        row_indices: *mut u32,
+        source: *mut u32,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
+pub type chtsl_topology_transpose_words_fn = ::core::option::Option<
+    unsafe extern "C" fn(rows: u32, cols: u32) -> u64,
+>;
+pub type chtsl_topology_migrate_fn = ::core::option::Option<
+    unsafe extern "C" fn(
+        source: *const u32,
+        count: u32,
+        from: *const f32,
+        previous: u32,
+        to: *mut f32,
+        stream: chtsl_stream,
+    ) -> chtsl_status,
+>;
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct chtsl_launcher_table {
@@ -557,12 +718,22 @@ pub struct chtsl_launcher_table {
     pub sddmm: chtsl_sddmm_fn,
     pub spmm_forward: chtsl_spmm_forward_fn,
     pub spmm_transposed: chtsl_spmm_transposed_fn,
+    pub topology_removal_keys: chtsl_topology_removal_keys_fn,
+    pub topology_select: chtsl_topology_select_fn,
+    pub topology_cut_bytes: chtsl_topology_cut_bytes_fn,
+    pub topology_keep: chtsl_topology_keep_fn,
+    pub topology_scores: chtsl_topology_scores_fn,
+    pub topology_regrowth_keys: chtsl_topology_regrowth_keys_fn,
+    pub topology_join: chtsl_topology_join_fn,
+    pub topology_transpose: chtsl_topology_transpose_fn,
+    pub topology_transpose_words: chtsl_topology_transpose_words_fn,
+    pub topology_migrate: chtsl_topology_migrate_fn,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
     [
         "Size of chtsl_launcher_table",
-    ][::core::mem::size_of::<chtsl_launcher_table>() - 224usize];
+    ][::core::mem::size_of::<chtsl_launcher_table>() - 304usize];
     [
         "Alignment of chtsl_launcher_table",
     ][::core::mem::align_of::<chtsl_launcher_table>() - 8usize];
@@ -652,6 +823,37 @@ const _: () = {
     [
         "Offset of field: chtsl_launcher_table::spmm_transposed",
     ][::core::mem::offset_of!(chtsl_launcher_table, spmm_transposed) - 216usize];
+    [
+        "Offset of field: chtsl_launcher_table::topology_removal_keys",
+    ][::core::mem::offset_of!(chtsl_launcher_table, topology_removal_keys) - 224usize];
+    [
+        "Offset of field: chtsl_launcher_table::topology_select",
+    ][::core::mem::offset_of!(chtsl_launcher_table, topology_select) - 232usize];
+    [
+        "Offset of field: chtsl_launcher_table::topology_cut_bytes",
+    ][::core::mem::offset_of!(chtsl_launcher_table, topology_cut_bytes) - 240usize];
+    [
+        "Offset of field: chtsl_launcher_table::topology_keep",
+    ][::core::mem::offset_of!(chtsl_launcher_table, topology_keep) - 248usize];
+    [
+        "Offset of field: chtsl_launcher_table::topology_scores",
+    ][::core::mem::offset_of!(chtsl_launcher_table, topology_scores) - 256usize];
+    [
+        "Offset of field: chtsl_launcher_table::topology_regrowth_keys",
+    ][::core::mem::offset_of!(chtsl_launcher_table, topology_regrowth_keys) - 264usize];
+    [
+        "Offset of field: chtsl_launcher_table::topology_join",
+    ][::core::mem::offset_of!(chtsl_launcher_table, topology_join) - 272usize];
+    [
+        "Offset of field: chtsl_launcher_table::topology_transpose",
+    ][::core::mem::offset_of!(chtsl_launcher_table, topology_transpose) - 280usize];
+    [
+        "Offset of field: chtsl_launcher_table::topology_transpose_words",
+    ][::core::mem::offset_of!(chtsl_launcher_table, topology_transpose_words)
+        - 288usize];
+    [
+        "Offset of field: chtsl_launcher_table::topology_migrate",
+    ][::core::mem::offset_of!(chtsl_launcher_table, topology_migrate) - 296usize];
 };
 unsafe extern "C" {
     pub fn chtsl_launchers() -> *const chtsl_launcher_table;

@@ -32,13 +32,16 @@ mod rmsnorm;
 pub mod runtime;
 mod sddmm;
 mod spmm;
+mod topology;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::backend::{AdamStep, AttentionShape, Backend, Csr, Hybrid, HybridGrads, LossSum};
+use crate::backend::{
+    AdamStep, AttentionShape, Backend, Csr, EvolveRules, Evolved, Hybrid, HybridGrads, LossSum,
+};
 use crate::config::Precision;
 use crate::error::{Error, Result, check_len};
-use crate::sparse::Pattern;
+use crate::sparse::{LinkChange, Pattern};
 
 pub use attention::KvCache;
 use memory::Memory;
@@ -463,5 +466,13 @@ impl Backend for Cuda {
         step: AdamStep,
     ) -> Result<()> {
         adam::adam(self, p, g, m, v, ages, step)
+    }
+
+    fn evolve(&self, w: &Csr<Self>, rules: &EvolveRules) -> Result<Option<Evolved<Self>>> {
+        topology::evolve(self, w, rules)
+    }
+
+    fn migrate(&self, change: &LinkChange, arrays: &mut [&mut Buf]) -> Result<()> {
+        topology::migrate(self, change, arrays)
     }
 }
