@@ -24,7 +24,7 @@ pub enum Opened {
     /// The CPU.
     Cpu(Cpu),
     /// A CUDA device.
-    Cuda(Cuda),
+    Cuda(Box<Cuda>),
 }
 
 /// Evaluates a body with the opened backend, whatever its type.
@@ -32,7 +32,10 @@ macro_rules! on_backend {
     ($opened:expr, |$backend:ident| $body:expr) => {
         match &$opened {
             $crate::cli::device::Opened::Cpu($backend) => $body,
-            $crate::cli::device::Opened::Cuda($backend) => $body,
+            $crate::cli::device::Opened::Cuda(device) => {
+                let $backend = &**device;
+                $body
+            }
         }
     };
 }
@@ -56,10 +59,10 @@ impl DeviceArgs {
     /// Errors: [`Error::Device`] when `--device cuda` cannot be had.
     pub fn open(&self, precision: Precision) -> Result<Opened> {
         match self.device {
-            Device::Cuda => Cuda::open(precision).map_err(asked).map(Opened::Cuda),
+            Device::Cuda => Cuda::open(precision).map_err(asked).map(|c| Opened::Cuda(Box::new(c))),
             Device::Cpu => self.cpu(precision).map(Opened::Cpu),
             Device::Auto => match Cuda::open(precision) {
-                Ok(cuda) => Ok(Opened::Cuda(cuda)),
+                Ok(cuda) => Ok(Opened::Cuda(Box::new(cuda))),
                 Err(why) => {
                     // In a CPU build the CPU is what one expects, unless there is a GPU to miss.
                     if cfg!(chtsl_cuda) || driver::present() {

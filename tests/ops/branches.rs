@@ -259,7 +259,7 @@ fn fused_and_unfused_passes_agree() {
             // du from a given dL is what comes out when alignment has been done before.
             let mut after = Operands::new(precision, 90, 24, 41);
             std::mem::swap(&mut after.d_o, &mut { apart }.d_l);
-            std::mem::swap(&mut after.u, &mut Array::activation(precision, 24, &fused.u.read()));
+            after.u = Array::activation(precision, 24, &fused.u.read());
             let before = after.d_o.read();
             assert_eq!(after.backward(false, version), 0);
             assert_eq!(after.d_o.read(), before, "{}", name("dO stays"));

@@ -291,7 +291,7 @@ fn pointer<T>(memory: &Memory) -> *mut T {
 /// Removal keys of weights from the smallest subnormal to the largest number.
 #[test]
 fn keys_equal_the_hosts_to_the_bit() {
-    let runtime = Emulated::new(Order::Reverse);
+    let runtime = Emulated::machine(Order::Reverse);
     let s = Stream::new(21, Purpose::Init, 0, 0);
     let pattern = random_pattern(90, 70, 0.6, 3);
     let mut weights: Vec<f32> = (0..pattern.nnz() as u64)
@@ -336,7 +336,7 @@ fn keys_equal_the_hosts_to_the_bit() {
 /// The larger shapes put 2, 4 and 8 seeds into a block, and none: 29 100 terms fit no shared memory.
 #[test]
 fn scores_equal_the_hosts_to_the_bit() {
-    let runtime = Emulated::new(Order::Random(5));
+    let runtime = Emulated::machine(Order::Random(5));
     for (rows, cols, density, version) in [
         (1, 1, 0.0, 2),
         (23, 31, 0.2, 1),

@@ -20,7 +20,7 @@ pub struct Emulated {
 
 impl Emulated {
     /// A machine that runs lanes and blocks in this order.
-    pub fn new(order: Order) -> Arc<dyn Runtime> {
+    pub fn machine(order: Order) -> Arc<dyn Runtime> {
         Arc::new(Emulated { options: Options { order, ..Options::default() } })
     }
 }
@@ -164,7 +164,7 @@ pub fn counterpart(precision: Precision) -> Precision {
 
 /// A backend on the emulator.
 pub fn backend(precision: Precision, order: Order, strategy: Strategy, version: i32) -> Cuda {
-    let cuda = Cuda::new(Emulated::new(order), counterpart(precision)).expect("a backend");
+    let cuda = Cuda::new(Emulated::machine(order), counterpart(precision)).expect("a backend");
     cuda.with_strategy(strategy).with_version(version)
 }
 
@@ -180,6 +180,7 @@ pub fn named(precision: Precision) -> Vec<(&'static str, Cuda)> {
     vec![
         ("links", backend(precision, Order::Forward, Strategy::Links, 0)),
         ("links, naive", backend(precision, Order::Reverse, Strategy::Links, 1)),
+        ("links, second version", backend(precision, Order::Forward, Strategy::Links, 2)),
         ("dense scratch", backend(precision, Order::Random(7), Strategy::Dense, 0)),
     ]
 }

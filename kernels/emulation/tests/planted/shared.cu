@@ -29,6 +29,13 @@ __global__ void static_overrun(float* out) {
     __syncthreads();
     out[threadIdx.x] = tile[0] + other[0];
 }
+struct Stage { float first[64], last[64]; };
+__global__ void overrun_within_a_union(float* out) {
+    __shared__ union { Stage stage; float rows[2][32]; } memory;
+    memory.stage.last[threadIdx.x] = 1;
+    __syncthreads();
+    out[threadIdx.x] = memory.rows[2 + threadIdx.x / 32][threadIdx.x % 32];
+}
 __global__ void missing_barrier(float* out) {
     __shared__ float tile[64];
     tile[threadIdx.x] = 1;
@@ -100,6 +107,9 @@ static const Planted rows[] = {
     PLANT("uninitialised shared memory", uninitialised_sum, 1, 0),
     PLANT("out of bounds", dynamic_overrun, 1, 256),
     PLANT("out of bounds", static_overrun, 1, 0),
+#if !defined(__clang__)  // which takes the last array of a struct for one without an end
+    PLANT("out of bounds", overrun_within_a_union, 1, 0),
+#endif
     PLANT(EARLY_OR_LATE, missing_barrier, 1, 0),
     PLANT("shared memory race", missing_second_barrier, 1, 0),
     PLANT("shared memory race", race_in_template<64>, 1, 0),
