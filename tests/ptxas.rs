@@ -22,6 +22,8 @@ fn dynamic_shared(kernel: &str) -> u64 {
         "attention_backward_keys_kernel" | "attention_backward_queries_kernel" => {
             ((4 * 16 * per + 64) * 68 + 2 * 64) * 4
         }
+        // The launcher takes the widest tile only while two blocks of it fit.
+        "product_tile_kernel" if per == 4 => 80 << 10,
         "product_tile_kernel" => 512 * 32 * per * bytes,
         _ => 0,
     }

@@ -36,7 +36,7 @@ struct Digit {
 DEVICE bool agrees(word x, word t, const Digit& d) { return d.shift + d.bits >= 64 || (x ^ t) >> (d.shift + d.bits) == 0; }
 
 // One thread. Nothing is selected when k is 0: no candidate's key is that of a link.
-__global__ void begin_kernel(Cut* cut, uint32_t k) {
+__global__ void __launch_bounds__(1) begin_kernel(Cut* cut, uint32_t k) {
     cut->key = k == 0 ? linked : 0;
     cut->tie = 0;
     cut->order = 0;

@@ -158,12 +158,14 @@ unsafe impl Runtime for Device {
     unsafe fn upload(&self, to: *mut c_void, from: &[u8]) -> Result<()> {
         self.driver.make_current();
         let stream = self.stream.handle;
-        // SAFETY: passed on from the caller. Pageable memory is staged before the call returns.
+        // SAFETY: passed on from the caller. Pageable memory is staged before the call returns, or the
+        // wait below keeps `from` borrowed until the copy is over.
         let code = unsafe {
             let copy = self.driver.functions().cuMemcpyHtoDAsync_v2;
             copy(to as u64, from.as_ptr().cast(), from.len(), stream)
         };
-        self.check("cuMemcpyHtoD", code)
+        self.check("cuMemcpyHtoD", code)?;
+        if self.driver.host_page_tables { self.synchronize() } else { Ok(()) }
     }
 
     unsafe fn download(&self, to: &mut [u8], from: *const c_void) -> Result<()> {

@@ -8,6 +8,9 @@ use libloading::Library;
 pub const CAPABILITY_MAJOR: c_int = 75;
 pub const CAPABILITY_MINOR: c_int = 76;
 pub const MULTIPROCESSORS: c_int = 16;
+/// Whether the device reads pageable host memory through the host's page tables (Grace Hopper): an
+/// asynchronous copy from it may then still be running when the call returns.
+pub const HOST_PAGE_TABLES: c_int = 100;
 
 const OUT_OF_MEMORY: c_int = 2;
 pub const NO_DEVICE: c_int = 100;

@@ -101,6 +101,8 @@ pub struct Driver {
     pub free: u64,
     /// Streaming multiprocessors.
     pub multiprocessors: u32,
+    /// Copies from pageable memory must be waited for.
+    pub(super) host_page_tables: bool,
     /// The dense library.
     pub dense: DenseLibrary,
 }
@@ -265,6 +267,8 @@ pub fn open_for(toolkit: &Toolkit) -> Result<Driver> {
         ));
     }
     let multiprocessors = attribute(libcuda::MULTIPROCESSORS)?;
+    // A driver that does not know the question has no such device.
+    let host_page_tables = attribute(libcuda::HOST_PAGE_TABLES).is_ok_and(|yes| yes != 0);
 
     let mut context: *mut c_void = std::ptr::null_mut();
     // SAFETY: `context` is one pointer; released below on failure, by `Drop` otherwise.
@@ -293,6 +297,7 @@ pub fn open_for(toolkit: &Toolkit) -> Result<Driver> {
             memory,
             free,
             multiprocessors,
+            host_page_tables,
             dense,
         }),
         Err(e) => {
