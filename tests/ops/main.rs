@@ -10,6 +10,7 @@ mod elementwise;
 mod embedding;
 mod gemm;
 mod invariance;
+mod launchers;
 mod low_rank;
 mod rmsnorm;
 mod rope;
