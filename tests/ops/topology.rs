@@ -229,7 +229,7 @@ fn weights_that_cannot_be_ranked_are_named() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(120))]
+    #![proptest_config(ProptestConfig { cases: 120, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn any_mask_and_setting(
