@@ -6,6 +6,7 @@
 //! whatever the number of threads.
 
 pub mod adam;
+mod checks;
 pub mod cpu;
 pub mod cuda;
 pub mod evolve;

@@ -12,8 +12,8 @@ use super::simd::TILE;
 use super::simd::panel::Panel;
 use super::simd::pointwise::{ExpMinus, ScaleTokens, Softmax, SoftmaxBackward};
 use super::{Cpu, elementwise};
-use crate::backend::AttentionShape;
-use crate::error::{Error, Result, check_len};
+use crate::backend::{AttentionShape, checks};
+use crate::error::{Error, Result};
 
 /// Raw view of an activation that jobs write disjoint (feature, token) rectangles of.
 struct Output {
@@ -158,21 +158,7 @@ impl Head<'_> {
 }
 
 fn check(op: &'static str, s: &AttentionShape, acts: &[&Act]) -> Result<usize> {
-    let (features, tokens) = (s.heads * s.head_dim, s.sequences * s.seq_len);
-    for a in acts {
-        check_act(op, a, features, tokens)?;
-    }
-    if s.head_dim == 0 || !s.head_dim.is_multiple_of(2) {
-        return Err(Error::shape(op, "an even head width", s.head_dim));
-    }
-    if let Some(starts) = s.starts {
-        check_len(op, "document starts", tokens, starts.len())?;
-        let late = starts.iter().enumerate().find(|(i, t)| **t as usize > i % s.seq_len);
-        if let Some((i, t)) = late {
-            return Err(Error::shape(op, format!("document start at or before token {i}"), t));
-        }
-    }
-    Ok(tokens)
+    checks::attention(op, s, acts.iter().map(|a| a.extents()))
 }
 
 pub(super) fn forward(

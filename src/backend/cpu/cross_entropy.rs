@@ -7,25 +7,11 @@ use super::memory::{Act, Floats, check_act};
 use super::simd::TILE;
 use super::simd::pointwise::{ScaleTokens, Softmax};
 use super::{Cpu, elementwise};
-use crate::backend::{LossSum, NO_TARGET};
+use crate::backend::{LossSum, NO_TARGET, checks};
 use crate::error::{Error, Result, check_len};
 
 /// Tiles whose logits are held at once: 512 tokens amortise one pass over the gradient of the head.
 const CHUNK_TILES: usize = 8;
-
-fn check(op: &'static str, w: &Floats, x: &Act, targets: &[u32]) -> Result<usize> {
-    let vocab = w.len() / x.features().max(1);
-    check_len(op, "weights", vocab * x.features(), w.len())?;
-    if vocab == 0 {
-        return Err(Error::shape(op, "a head of at least one token", 0));
-    }
-    check_len(op, "targets", x.tokens(), targets.len())?;
-    let bad = targets.iter().find(|&&t| t != NO_TARGET && t as usize >= vocab);
-    if let Some(t) = bad {
-        return Err(Error::shape(op, format!("targets below {vocab}"), t));
-    }
-    Ok(vocab)
-}
 
 /// Loss of one tile from its logits; leaves exponentials and their sums behind.
 fn tile_loss(cpu: &Cpu, logits: &mut [f32], targets: &[u32], sum: &mut [f32]) -> LossSum {
@@ -57,7 +43,7 @@ fn add_up(parts: impl IntoIterator<Item = LossSum>) -> LossSum {
 }
 
 pub(super) fn eval(cpu: &Cpu, w: &Floats, x: &Act, targets: &[u32]) -> Result<LossSum> {
-    let vocab = check("cross_entropy", w, x, targets)?;
+    let vocab = checks::head("cross_entropy", w.len(), x.extents(), targets)?;
     let parts: Vec<LossSum> = cpu.pool.install(|| {
         targets
             .par_chunks(TILE)
@@ -83,7 +69,7 @@ pub(super) fn train(
     dx: &mut Act,
     dw: &mut Floats,
 ) -> Result<LossSum> {
-    let vocab = check("cross_entropy", w, x, targets)?;
+    let vocab = checks::head("cross_entropy", w.len(), x.extents(), targets)?;
     let features = x.features();
     check_act("cross_entropy", dx, features, x.tokens())?;
     check_len("cross_entropy", "weight gradients", w.len(), dw.len())?;

@@ -5,24 +5,16 @@ use rayon::prelude::*;
 use super::memory::{Act, Floats, check_act};
 use super::simd::TILE;
 use super::{Cpu, elementwise};
-use crate::error::{Error, Result, check_len};
+use crate::backend::checks;
+use crate::error::Result;
 
 /// Features per job of the backward pass; every job walks all tokens in order.
 const FEATURES: usize = 32;
 
-fn check_ids(op: &'static str, table: &Floats, ids: &[u32], features: usize) -> Result<usize> {
-    let vocab = table.len() / features.max(1);
-    check_len(op, "elements of the table", vocab * features, table.len())?;
-    if let Some((n, id)) = ids.iter().enumerate().find(|(_, id)| **id as usize >= vocab) {
-        return Err(Error::shape(op, format!("token ids below {vocab}"), format!("{id} at {n}")));
-    }
-    Ok(vocab)
-}
-
 pub(super) fn forward(cpu: &Cpu, table: &Floats, ids: &[u32], x: &mut Act) -> Result<()> {
     let features = x.features();
     check_act("embedding", x, features, ids.len())?;
-    check_ids("embedding", table, ids, features)?;
+    checks::ids("embedding", table.len(), ids, features)?;
     let n = x.tile_len();
     cpu.pool.install(|| {
         x.data_mut().par_chunks_exact_mut(n).zip(ids.par_chunks(TILE)).for_each(|(x, ids)| {
@@ -40,7 +32,7 @@ pub(super) fn forward(cpu: &Cpu, table: &Floats, ids: &[u32], x: &mut Act) -> Re
 pub(super) fn backward(cpu: &Cpu, ids: &[u32], dx: &Act, dtable: &mut Floats) -> Result<()> {
     let features = dx.features();
     check_act("embedding_backward", dx, features, ids.len())?;
-    check_ids("embedding_backward", dtable, ids, features)?;
+    checks::ids("embedding_backward", dtable.len(), ids, features)?;
     let jobs = features.div_ceil(FEATURES);
     let table = Table(dtable.as_mut_ptr());
     cpu.pool.install(|| {

@@ -7,38 +7,9 @@ use super::sddmm::{add_partials, chunk_range, chunks};
 use super::simd::TILE;
 use super::simd::hybrid::{BACKWARD_ROWS, HybridBackward, HybridForward, LowRankTile};
 use super::{Cpu, elementwise};
-use crate::backend::{Hybrid, HybridGrads, LowRank, branch_sums};
+use crate::backend::{Hybrid, HybridGrads, LowRank, branch_sums, checks};
 use crate::config::Activation;
-use crate::error::{Error, Result, check_len};
-
-/// Compares all extents of a projection with its activations; returns the rank (0 = no branch).
-fn check(op: &'static str, w: &Hybrid<Cpu>, x: &Act, u: Option<&Act>, o: &Act) -> Result<usize> {
-    check_act(op, x, w.cols, x.tokens())?;
-    check_act(op, o, w.rows, x.tokens())?;
-    if let Some(s) = w.sparse
-        && (s.pattern.rows(), s.pattern.cols()) != (w.rows, w.cols)
-    {
-        return Err(Error::shape(
-            op,
-            format!("a {} x {} pattern", w.rows, w.cols),
-            format!("{} x {}", s.pattern.rows(), s.pattern.cols()),
-        ));
-    }
-    match (&w.low_rank, u) {
-        (Some(low), Some(u)) => {
-            check_len(op, "elements of A", low.rank * w.cols, low.a.len())?;
-            check_len(op, "elements of B", low.rank * w.rows, low.b.len())?;
-            check_act(op, u, low.rank, x.tokens())?;
-            if low.rank == 0 {
-                return Err(Error::shape(op, "rank of at least 1", 0));
-            }
-            Ok(low.rank)
-        }
-        (None, _) if w.sparse.is_some() => Ok(0),
-        (Some(_), None) => Err(Error::shape(op, "an activation for u = A·x", "none")),
-        (None, _) => Err(Error::shape(op, "at least one branch", "none")),
-    }
-}
+use crate::error::Result;
 
 fn low_tile(low: &LowRank<Cpu>, u: *mut f32, phi: *mut f32) -> LowRankTile {
     LowRankTile {
@@ -60,7 +31,8 @@ pub(super) fn forward(
     o: &mut Act,
     sums: Option<&mut Act>,
 ) -> Result<()> {
-    let rank = check("hybrid_forward", w, x, u.as_deref(), o)?;
+    let extents = u.as_deref().map(Act::extents);
+    let rank = checks::hybrid("hybrid_forward", cpu, w, x.extents(), extents, o.extents())?;
     if let Some(s) = &sums {
         check_act("hybrid_forward", s, branch_sums::COUNT, x.tokens())?;
     }
@@ -135,28 +107,13 @@ pub(super) fn backward(
     grads: HybridGrads<Cpu>,
 ) -> Result<()> {
     const OP: &str = "hybrid_backward";
-    let rank = check(OP, w, x, u, o)?;
+    let rank = checks::hybrid(OP, cpu, w, x.extents(), u.map(Act::extents), o.extents())?;
     check_act(OP, d_o, w.rows, x.tokens())?;
     check_act(OP, dx, w.cols, x.tokens())?;
-    if let Some(c) = coefficients {
-        check_act(OP, c, 1, x.tokens())?;
-        if rank == 0 {
-            return Err(Error::shape(OP, "a low-rank branch beside alignment", "none"));
-        }
-    }
+    let given = coefficients.map(|c| (c.extents(), x.tokens()));
+    checks::hybrid_grads(OP, cpu, w, rank, given, &grads)?;
     let nnz = w.sparse.map_or(0, |s| s.pattern.nnz());
     let HybridGrads { values, a, b } = grads;
-    for (grad, len, what) in [
-        (&values, if w.sparse.is_some() { Some(nnz) } else { None }, "link gradients"),
-        (&a, (rank > 0).then_some(rank * w.cols), "gradients of A"),
-        (&b, (rank > 0).then_some(rank * w.rows), "gradients of B"),
-    ] {
-        match (grad, len) {
-            (Some(g), Some(len)) => check_len(OP, what, len, g.len())?,
-            (None, None) => {}
-            _ => return Err(Error::shape(OP, format!("{what} exactly with that branch"), what)),
-        }
-    }
     let tiles = x.tiles();
     if tiles == 0 {
         return Ok(());

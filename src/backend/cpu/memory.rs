@@ -5,6 +5,7 @@ use std::ops::{Deref, DerefMut};
 use bytemuck::{Pod, Zeroable};
 
 use super::simd::TILE;
+use crate::backend::checks;
 use crate::error::{Error, Result};
 
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -85,6 +86,11 @@ impl Act {
         self.tokens
     }
 
+    /// (features, tokens).
+    pub(super) fn extents(&self) -> (usize, usize) {
+        (self.features, self.tokens)
+    }
+
     /// Number of tiles of 64 tokens.
     pub fn tiles(&self) -> usize {
         self.tokens.div_ceil(TILE)
@@ -140,13 +146,5 @@ impl Act {
 
 /// Fails unless the activation is (features, tokens).
 pub(super) fn check_act(op: &'static str, x: &Act, features: usize, tokens: usize) -> Result<()> {
-    if x.features == features && x.tokens == tokens {
-        Ok(())
-    } else {
-        Err(Error::shape(
-            op,
-            format!("an activation of {features} features x {tokens} tokens"),
-            format!("{} x {}", x.features, x.tokens),
-        ))
-    }
+    checks::act(op, x.extents(), (features, tokens))
 }

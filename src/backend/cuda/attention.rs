@@ -5,8 +5,8 @@ use super::bindings::chtsl_attention;
 use super::launch::launch;
 use super::memory::{Act, Memory};
 use super::{Scratch, check_act};
-use crate::backend::AttentionShape;
-use crate::error::{Error, Result, check_len};
+use crate::backend::{AttentionShape, checks};
+use crate::error::{Error, Result};
 
 /// Largest number of features per head that the kernels hold in shared memory.
 const MOST_HEAD_DIM: usize = 128;
@@ -65,25 +65,19 @@ pub(super) struct Saved<'a> {
 }
 
 fn check(op: &'static str, shape: &AttentionShape, acts: &[&Act]) -> Result<()> {
-    let d = shape.head_dim;
-    if d == 0 || !d.is_multiple_of(2) || d > MOST_HEAD_DIM {
-        let expected = format!("an even head_dim of at most {MOST_HEAD_DIM}");
-        return Err(Error::shape(op, expected, d));
+    checks::attention(op, shape, acts.iter().map(|a| a.extents()))?;
+    if shape.head_dim > MOST_HEAD_DIM {
+        return Err(Error::shape(
+            op,
+            format!("a head width of at most {MOST_HEAD_DIM}"),
+            shape.head_dim,
+        ));
     }
-    let tokens = shape.sequences * shape.seq_len;
-    for x in acts {
-        check_act(op, x, shape.heads * d, tokens)?;
-    }
-    if let Some(starts) = shape.starts {
-        check_len(op, "document starts", tokens, starts.len())?;
-        for (n, &start) in starts.iter().enumerate() {
-            let position = n % shape.seq_len;
-            let before = if position == 0 { 0 } else { starts[n - 1] };
-            if start as usize > position || start < before {
-                let expected = format!("a start from {before} to {position} at token {n}");
-                return Err(Error::shape(op, expected, start));
-            }
-        }
+    // Tiles of keys are skipped up to the start of a tile's first query.
+    let falls = |s: &[u32]| s.windows(2).any(|pair| pair[1] < pair[0]);
+    if shape.starts.is_some_and(|s| s.chunks(shape.seq_len.max(1)).any(falls)) {
+        let expected = "document starts that do not decrease within a sequence";
+        return Err(Error::shape(op, expected, "a smaller one after a larger one"));
     }
     Ok(())
 }

@@ -7,25 +7,12 @@ use super::launch::{launch, query};
 use super::memory::{Act, Buf, TOKEN_PADDING, code};
 use super::runtime::{Element, Gemm, GemmOperand};
 use super::{Cuda, Scratch, check_act};
-use crate::backend::{LossSum, NO_TARGET};
+use crate::backend::{LossSum, NO_TARGET, checks};
 use crate::error::{Error, Result, check_len};
 
 /// Tokens whose logits are held at once: enough for whole waves of the dense products, 0.5 GB of
 /// bf16 logits at a vocabulary of 32,000.
 const CHUNK: usize = 8192;
-
-fn check(op: &'static str, w: &Buf, x: &Act, targets: &[u32]) -> Result<usize> {
-    let vocab = w.len / x.features.max(1);
-    check_len(op, "weights", vocab * x.features, w.len)?;
-    if vocab == 0 {
-        return Err(Error::shape(op, "a head of at least one token", 0));
-    }
-    check_len(op, "targets", x.tokens, targets.len())?;
-    match targets.iter().find(|&&t| t != NO_TARGET && t as usize >= vocab) {
-        Some(t) => Err(Error::shape(op, format!("targets below {vocab}"), t)),
-        None => Ok(vocab),
-    }
-}
 
 /// What the training pass writes.
 struct Gradients<'a> {
@@ -48,7 +35,7 @@ fn run(
     targets: &[u32],
     mut gradients: Option<Gradients>,
 ) -> Result<LossSum> {
-    let vocab = check("cross_entropy", w, x, targets)?;
+    let vocab = checks::head("cross_entropy", w.len, x.extents(), targets)?;
     let count = targets.iter().filter(|t| **t != NO_TARGET).count() as u64;
     if count == 0 && gradients.is_none() {
         return Ok(LossSum::default());

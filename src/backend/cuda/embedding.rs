@@ -2,18 +2,14 @@
 
 use super::launch::launch;
 use super::memory::{Act, Buf};
-use super::{Cuda, Scratch};
-use crate::error::{Error, Result, check_len};
+use super::{Cuda, Scratch, check_act};
+use crate::backend::checks;
+use crate::error::Result;
 
 /// Checks ids against a table; returns the size of the vocabulary.
 fn check(op: &'static str, table: &Buf, ids: &[u32], x: &Act) -> Result<u32> {
-    let vocab = table.len / x.features.max(1);
-    check_len(op, "elements of the table", vocab * x.features, table.len)?;
-    check_len(op, "token ids", x.tokens, ids.len())?;
-    match ids.iter().find(|&&id| id as usize >= vocab) {
-        Some(id) => Err(Error::shape(op, format!("ids below {vocab}"), id)),
-        None => Ok(vocab as u32),
-    }
+    check_act(op, x, x.features, ids.len())?;
+    checks::ids(op, table.len, ids, x.features).map(|vocab| vocab as u32)
 }
 
 pub(super) fn forward(cuda: &Cuda, table: &Buf, ids: &[u32], x: &mut Act) -> Result<()> {

@@ -137,6 +137,11 @@ impl Act {
         Ok(Act { memory, features, tokens, stride, element })
     }
 
+    /// (features, tokens).
+    pub(super) fn extents(&self) -> (usize, usize) {
+        (self.features, self.tokens)
+    }
+
     /// As launchers take it.
     pub(super) fn raw(&self) -> chtsl_act {
         chtsl_act {

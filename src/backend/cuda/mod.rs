@@ -38,6 +38,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::backend::{
     AdamStep, AttentionShape, Backend, Csr, EvolveRules, Evolved, Hybrid, HybridGrads, LossSum,
+    checks,
 };
 use crate::config::Precision;
 use crate::error::{Error, Result, check_len};
@@ -177,11 +178,7 @@ impl Cuda {
 
 /// Compares the extents of an activation.
 fn check_act(op: &'static str, x: &Act, features: usize, tokens: usize) -> Result<()> {
-    if (x.features, x.tokens) == (features, tokens) {
-        return Ok(());
-    }
-    let expected = format!("features {features}, tokens {tokens}");
-    Err(Error::shape(op, expected, format!("{}, {}", x.features, x.tokens)))
+    checks::act(op, x.extents(), (features, tokens))
 }
 
 impl Backend for Cuda {
