@@ -3,28 +3,35 @@
 
 use std::path::PathBuf;
 
-use chtsl::backend::Cpu;
 use chtsl::backend::cpu::Level;
+use chtsl::backend::{Backend, Cpu};
 use chtsl::config::{Config, Precision};
+use chtsl::sparse::Pattern;
 use chtsl::train::{RunOptions, Trainer};
 use serde_json::{Value, json};
 
-use crate::setup::{dataset, never, portable, rows, variants};
+use crate::setup::{dataset, links, never, portable, rows, variants};
 
-fn losses(backend: &Cpu, c: &Config) -> Vec<Value> {
+/// Trains to the end; losses and gradient norm of every update, and the links.
+pub fn trained<B: Backend>(backend: &B, c: &Config) -> (Vec<Value>, Vec<Pattern>) {
     let data = dataset(c, 721, 1);
     let tmp = tempfile::tempdir().unwrap();
     let options = RunOptions { out: Some(tmp.path().into()), ..RunOptions::new(never()) };
     let mut trainer = Trainer::new(backend, c, &data, None, options).unwrap();
     trainer.run().unwrap();
-    rows(tmp.path())
+    let losses = rows(tmp.path())
         .iter()
         .filter(|r| r["kind"] == "train")
         .map(|r| json!({"loss": r["loss"], "loss_align": r["loss_align"], "grad_norm": r["grad_norm"]}))
-        .collect()
+        .collect();
+    (losses, links(&trainer.model))
 }
 
-fn ten_steps() -> Vec<(&'static str, Config)> {
+fn losses(backend: &Cpu, c: &Config) -> Vec<Value> {
+    trained(backend, c).0
+}
+
+pub fn ten_steps() -> Vec<(&'static str, Config)> {
     let mut list = variants();
     for (_, c) in &mut list {
         c.train.steps = 10;

@@ -2,8 +2,13 @@
 
 mod accumulation;
 mod derivatives;
+mod emulated_device;
 mod golden_run;
 mod guards;
 mod mutants;
 mod resume;
 mod setup;
+
+#[allow(dead_code)] // shared with the tests of operations
+#[path = "../support/emulated.rs"]
+mod emulated;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use chtsl::Error;
-use chtsl::backend::Cpu;
+use chtsl::backend::Backend;
 use chtsl::checkpoint;
 use chtsl::config::Config;
 use chtsl::data::Dataset;
@@ -16,7 +16,14 @@ fn options(dir: &Path, stop_after: Option<u64>) -> RunOptions<'static> {
 }
 
 /// Runs to the end, in pieces of the given lengths, resuming from the newest checkpoint.
-fn run(backend: &Cpu, c: &Config, data: &Dataset, val: &Dataset, dir: &Path, cuts: &[u64]) {
+pub fn run<B: Backend>(
+    backend: &B,
+    c: &Config,
+    data: &Dataset,
+    val: &Dataset,
+    dir: &Path,
+    cuts: &[u64],
+) {
     std::fs::create_dir_all(dir).unwrap();
     for (i, cut) in cuts.iter().map(|c| Some(*c)).chain([None]).enumerate() {
         let options = options(dir, cut);
@@ -35,7 +42,7 @@ fn run(backend: &Cpu, c: &Config, data: &Dataset, val: &Dataset, dir: &Path, cut
 }
 
 /// Content of the newest checkpoint.
-fn content(dir: &Path) -> Vec<(String, Vec<u8>)> {
+pub fn content(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let found = checkpoint::latest(dir).unwrap().unwrap();
     let mut files: Vec<_> = std::fs::read_dir(&found.path)
         .unwrap()
@@ -46,7 +53,7 @@ fn content(dir: &Path) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-fn equal(what: &str, a: &Path, b: &Path) {
+pub fn equal(what: &str, a: &Path, b: &Path) {
     assert_eq!(rows(a), rows(b), "{what}: metrics");
     for ((name, x), (other, y)) in content(a).iter().zip(&content(b)) {
         assert_eq!(name, other);

@@ -3,11 +3,13 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use chtsl::backend::Cpu;
 use chtsl::backend::cpu::Level;
+use chtsl::backend::{Backend, Cpu};
 use chtsl::config::{Config, Layout, Precision, layers};
 use chtsl::data::{Dataset, DatasetOptions};
+use chtsl::model::Llama;
 use chtsl::rng::{Purpose, Stream};
+use chtsl::sparse::Pattern;
 use serde_json::Value;
 
 pub const VOCAB: usize = 61;
@@ -65,6 +67,12 @@ pub fn portable() -> Cpu {
 pub fn never() -> &'static AtomicBool {
     static NEVER: AtomicBool = AtomicBool::new(false);
     &NEVER
+}
+
+/// Links of all sparse projections.
+pub fn links<B: Backend>(model: &Llama<B>) -> Vec<Pattern> {
+    let projections = model.blocks.iter().flat_map(|b| &b.projections);
+    projections.filter_map(|p| p.links()).map(|s| s.csr.pattern.clone()).collect()
 }
 
 /// Rows of a metrics file without notes and wall-clock values.
