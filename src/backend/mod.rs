@@ -10,6 +10,7 @@ mod checks;
 pub mod cpu;
 pub mod cuda;
 pub mod evolve;
+pub mod meter;
 
 use crate::config::{Activation, Precision};
 use crate::error::Result;
@@ -18,6 +19,7 @@ use crate::sparse::{LinkChange, Pattern};
 pub use cpu::Cpu;
 pub use cuda::Cuda;
 pub use evolve::{EvolveRules, Evolved, RemovalKeys};
+pub use meter::{Activity, Times, Work};
 
 /// Marks a position without a target; its loss and gradient are zero.
 pub const NO_TARGET: u32 = u32::MAX;
@@ -164,6 +166,22 @@ pub trait Backend: Sized + Send + Sync {
     fn precision(&self) -> Precision;
     /// One line for logs: instruction set, threads, device.
     fn describe(&self) -> String;
+
+    /// Tells what kind of work begins here; the time until the next call belongs to it.
+    fn mark(&self, work: Work);
+    /// Time by kind of work since the backend was made. Waits for work in flight.
+    fn times(&self) -> Result<Times>;
+    /// Bytes of memory behind an activation.
+    fn act_bytes(&self, x: &Self::Act) -> usize;
+    /// Bytes of memory behind a buffer, rounded copies for products included.
+    fn buf_bytes(&self, x: &Self::Buf) -> usize;
+    /// Bytes of memory behind an index, packed copies of values included.
+    fn index_bytes(&self, x: &Self::Index) -> usize;
+    /// Bytes that this process has taken from the device and bytes that the device has left; `None`
+    /// where that is the host's memory.
+    fn device_memory(&self) -> Option<(usize, usize)> {
+        None
+    }
 
     /// A zeroed activation.
     fn act(&self, features: usize, tokens: usize) -> Result<Self::Act>;

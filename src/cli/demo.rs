@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::backend::Backend;
 use crate::checkpoint;
+use crate::cli::logging::Log;
 use crate::cli::prepare::prepare;
 use crate::cli::say;
 use crate::config::Config;
@@ -30,7 +31,7 @@ pub struct Demo {
 
 impl Demo {
     /// Makes or finds corpus and shards.
-    pub fn make(out: &Path, config: &Config, stop: &AtomicBool) -> Result<Self> {
+    pub fn make(out: &Path, config: &Config, stop: &AtomicBool, log: &Log) -> Result<Self> {
         let folder = out.join("corpus");
         let made = match DemoCorpus::open(&folder) {
             Ok(found) => found,
@@ -49,7 +50,7 @@ impl Demo {
                 data.clone(),
             )
         };
-        let done = prepare(&options, stop)?;
+        let done = prepare(&options, stop, log)?;
         if !done.already_complete {
             tracing::info!(
                 "trained a tokenizer of {} ids, {} training tokens",

@@ -5,16 +5,34 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use indicatif::ProgressBar;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::dynamic_filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, fmt};
 
 use crate::error::{Error, Result};
+use crate::train::STEPS;
 
-/// Handle to add the log file later.
+/// Handle to add the log file later, and to share the screen with a progress bar.
 #[derive(Clone, Default)]
-pub struct Log(Arc<Mutex<Option<File>>>);
+pub struct Log {
+    file: Arc<Mutex<Option<File>>>,
+    screen: Screen,
+    /// Bars may be shown: stderr is a terminal and messages are wanted.
+    terminal: bool,
+}
+
+/// Stderr, with a bar below the lines where there is one.
+#[derive(Clone, Default)]
+struct Screen(Arc<Mutex<Option<ProgressBar>>>);
+
+impl Screen {
+    fn bar(&self) -> Option<ProgressBar> {
+        self.0.lock().expect("the log is poisoned").clone()
+    }
+}
 
 impl Log {
     /// Appends from now on to `dir/log.txt` as well.
@@ -25,14 +43,50 @@ impl Log {
             .append(true)
             .open(&path)
             .map_err(Error::io("open", &path))?;
-        *self.0.lock().expect("the log is poisoned") = Some(file);
+        *self.file.lock().expect("the log is poisoned") = Some(file);
         Ok(())
+    }
+
+    /// Whether a bar may be shown.
+    pub fn terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// Keeps `bar` below the lines from now on; lines about single steps go to the file alone.
+    pub fn show(&self, bar: &ProgressBar) {
+        *self.screen.0.lock().expect("the log is poisoned") = Some(bar.clone());
+    }
+
+    /// The bar is gone.
+    pub fn hide(&self) {
+        *self.screen.0.lock().expect("the log is poisoned") = None;
+    }
+}
+
+impl Write for Screen {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let mut stderr = std::io::stderr();
+        match self.bar() {
+            Some(bar) => bar.suspend(|| stderr.write_all(bytes))?,
+            None => stderr.write_all(bytes)?,
+        }
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
+}
+
+impl<'a> MakeWriter<'a> for Screen {
+    type Writer = Screen;
+    fn make_writer(&'a self) -> Screen {
+        self.clone()
     }
 }
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if let Some(file) = &mut *self.0.lock().expect("the log is poisoned") {
+        if let Some(file) = &mut *self.file.lock().expect("the log is poisoned") {
             // A full disk must not end the run through its log.
             let _ = file.write_all(bytes);
         }
@@ -58,13 +112,15 @@ pub fn init(verbose: u8, quiet: bool) -> Log {
         (_, 1) => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
-    let log = Log::default();
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let log = Log { terminal: ansi && !quiet, ..Log::default() };
+    let shared = log.screen.clone();
     let screen = fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(log.screen.clone())
         .with_ansi(ansi)
         .with_target(false)
         .without_time()
+        .with_filter(dynamic_filter_fn(move |m, _| m.target() != STEPS || shared.bar().is_none()))
         .with_filter(level);
     let file = fmt::layer()
         .with_writer(log.clone())

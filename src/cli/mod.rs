@@ -10,6 +10,8 @@ mod inspect;
 mod logging;
 mod prepare;
 mod pretrain;
+mod progress;
+mod summary;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -64,7 +66,7 @@ pub fn main() -> ExitCode {
     let log = logging::init(cli.verbose, cli.quiet);
     let stop = Arc::new(AtomicBool::new(false));
     let outcome = catch_signals(&stop).and_then(|()| match cli.command {
-        Command::Prepare(args) => prepare::run(args, &stop),
+        Command::Prepare(args) => prepare::run(args, &stop, &log),
         Command::Pretrain(args) => pretrain::run(args, &stop, &log),
         Command::Eval(args) => eval::run(args, &stop),
         Command::Generate(args) => generate::run(args, &stop),

@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
+use crate::cli::logging::Log;
+use crate::cli::progress::PrepareBar;
 use crate::cli::say;
-use crate::data::{
-    self, PrepareOptions, Progress, Split, Stage, Summary, TokenizerChoice, Validation,
-};
+use crate::data::{self, PrepareOptions, Split, Summary, TokenizerChoice, Validation};
 use crate::error::{Error, Result};
 
 /// Turn text files into token shards.
@@ -53,7 +52,7 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(args: Args, stop: &AtomicBool) -> Result<()> {
+pub fn run(args: Args, stop: &AtomicBool, log: &Log) -> Result<()> {
     let tokenizer = match (args.tokenizer, args.train_tokenizer) {
         (Some(path), None) => TokenizerChoice::File(path),
         (None, Some(vocab)) => TokenizerChoice::Train(vocab),
@@ -72,7 +71,7 @@ pub fn run(args: Args, stop: &AtomicBool) -> Result<()> {
         model_vocab: args.model_vocab,
         ..PrepareOptions::new(args.input, tokenizer, args.out)
     };
-    let done = prepare(&options, stop)?;
+    let done = prepare(&options, stop, log)?;
     let m = &done.manifest;
     if done.already_complete {
         say(format!("{} is complete already", options.out.display()))?;
@@ -93,29 +92,8 @@ pub fn run(args: Args, stop: &AtomicBool) -> Result<()> {
     Ok(())
 }
 
-/// Prepares with a log line every few seconds.
-pub(super) fn prepare(options: &PrepareOptions, stop: &AtomicBool) -> Result<Summary> {
-    let started = Instant::now();
-    let told = std::sync::Mutex::new(Instant::now());
-    let report = |p: &Progress| {
-        let Ok(mut last) = told.lock() else { return };
-        if last.elapsed().as_secs() < 5 {
-            return;
-        }
-        *last = Instant::now();
-        let megabytes = p.bytes as f64 / 1e6;
-        match p.stage {
-            Stage::Hash => tracing::info!("reading inputs: {megabytes:.0} MB"),
-            Stage::TrainTokenizer => tracing::info!(
-                "training the tokenizer: {megabytes:.0} MB, {:.0} s",
-                started.elapsed().as_secs_f64()
-            ),
-            Stage::Encode => tracing::info!(
-                "encoding: {} documents, {megabytes:.0} MB of text, {} tokens",
-                p.documents,
-                p.tokens
-            ),
-        }
-    };
-    data::prepare(options, stop, &report)
+/// Prepares with a bar, or a log line every few seconds.
+pub(super) fn prepare(options: &PrepareOptions, stop: &AtomicBool, log: &Log) -> Result<Summary> {
+    let bar = PrepareBar::new(log);
+    data::prepare(options, stop, &|p| bar.show(p))
 }

@@ -10,10 +10,12 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::cli::demo::Demo;
 use crate::cli::device::{DeviceArgs, on_backend};
 use crate::cli::logging::Log;
-use crate::cli::{dry_run, say};
+use crate::cli::progress::RunBar;
+use crate::cli::{dry_run, summary};
 use crate::config::{Config, layers};
 use crate::data::{Dataset, DatasetOptions, Split};
 use crate::error::{Error, Result};
+use crate::metrics::Extras;
 use crate::train::{RunOptions, RunSummary, Trainer, changes_on_resume};
 
 /// Preset that runs when nothing is asked for.
@@ -51,6 +53,12 @@ pub struct Args {
     /// Print parameters, densities, bytes and FLOPs, and stop.
     #[arg(long)]
     dry_run: bool,
+    /// Write metrics.csv beside metrics.jsonl.
+    #[arg(long)]
+    csv: bool,
+    /// Write TensorBoard event files into the run folder.
+    #[arg(long)]
+    tensorboard: bool,
     /// Repeat the first batch for ever, to see whether the model can learn at all.
     #[arg(long)]
     overfit_batch: bool,
@@ -78,7 +86,7 @@ pub fn run(args: Args, stop: &AtomicBool, log: &Log) -> Result<()> {
     log.to_file(&out)?;
     let demo = match &args.data {
         Some(_) => None,
-        None => Some(Demo::make(&out, &config, stop)?),
+        None => Some(Demo::make(&out, &config, stop, log)?),
     };
     let folder = match (&args.data, &demo) {
         (Some(dir), _) => dir.clone(),
@@ -86,8 +94,8 @@ pub fn run(args: Args, stop: &AtomicBool, log: &Log) -> Result<()> {
         (None, None) => unreachable!("one of both is there"),
     };
     on_backend!(backend, |backend| {
-        let summary = train(&args, backend, &config, &out, &folder, checkpoint, stop)?;
-        report(&summary, &config, &out)?;
+        let summary = train(&args, backend, &config, &out, &folder, checkpoint, stop, log)?;
+        summary::print(&summary, &config, &out)?;
         match demo {
             Some(demo) => demo.report(backend, &out, &config, &summary, stop),
             None => Ok(()),
@@ -95,6 +103,7 @@ pub fn run(args: Args, stop: &AtomicBool, log: &Log) -> Result<()> {
     })
 }
 
+#[allow(clippy::too_many_arguments)]
 fn train<B: Backend>(
     args: &Args,
     backend: &B,
@@ -103,6 +112,7 @@ fn train<B: Backend>(
     folder: &Path,
     checkpoint: Option<Checkpoint>,
     stop: &AtomicBool,
+    log: &Log,
 ) -> Result<RunSummary> {
     let options = DatasetOptions::from_config(config);
     let paths = [folder.to_path_buf()];
@@ -116,11 +126,14 @@ fn train<B: Backend>(
         tracing::warn!("{} has no validation split: nothing is evaluated", folder.display());
     }
     let tokenizer = data.tokenizer()?;
+    let bar = RunBar::new(log, config.train.steps);
     let run = RunOptions {
         out: Some(out.to_path_buf()),
         overfit_batch: args.overfit_batch,
         tokenizer_hash: tokenizer.as_ref().map(|t| t.hash()),
         tokenizer: tokenizer.as_ref().map(|t| t.json().to_vec()),
+        extras: Extras { csv: args.csv, tensorboard: args.tensorboard },
+        watch: Some(&bar),
         ..RunOptions::new(stop)
     };
     tracing::info!("{}  ({})", dry_run::headline(config)?, backend.describe());
@@ -251,29 +264,4 @@ fn probe(out: &Path) -> Result<()> {
     let path = out.join(".probe");
     checkpoint::write_atomic(&path, b"1")?;
     std::fs::remove_file(&path).map_err(Error::io("remove", &path))
-}
-
-fn report(s: &RunSummary, config: &Config, out: &Path) -> Result<()> {
-    say(format!(
-        "{} steps, {} target tokens in {:.0} s; {} parameters ({:.3} of the dense model's {})",
-        s.steps,
-        s.tokens,
-        s.elapsed.as_secs_f64(),
-        s.parameters,
-        s.parameters as f64 / s.dense_parameters as f64,
-        s.dense_parameters
-    ))?;
-    if let Some(e) = &s.evaluation {
-        let bits = e.bits_per_byte().map_or(String::new(), |b| format!(", {b:.4} bits per byte"));
-        say(format!(
-            "validation perplexity {:.3}{bits} over {} tokens (ppl_galore_compat {:.3}, {} \
-             batches of {})",
-            e.ppl(),
-            e.tokens,
-            e.ppl_galore_compat(),
-            e.batches,
-            config.train.micro_batch
-        ))?;
-    }
-    say(format!("run folder: {}", out.display()))
 }

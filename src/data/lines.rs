@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
 
@@ -73,6 +75,20 @@ pub enum Line {
     End,
 }
 
+/// A file whose bytes are counted as they are read.
+struct Counted {
+    file: File,
+    read: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read(buffer)?;
+        self.read.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
+    }
+}
+
 /// Reader of one corpus file.
 pub struct LineReader {
     path: PathBuf,
@@ -84,11 +100,11 @@ pub struct LineReader {
 
 impl LineReader {
     /// Opens `path`, decompressing by its name; several gzip members or Zstandard frames in one
-    /// file are read one after the other.
-    pub fn open(path: &Path) -> Result<Self> {
+    /// file are read one after the other. `read` counts the bytes taken from the file.
+    pub fn open(path: &Path, read: Arc<AtomicU64>) -> Result<Self> {
         files::regular_size(path)?;
         let file = File::open(path).map_err(Error::io("open", path))?;
-        let file = BufReader::with_capacity(BUFFER, file);
+        let file = BufReader::with_capacity(BUFFER, Counted { file, read });
         let packing = split_name(path).1;
         let input: Box<dyn BufRead + Send> = match packing {
             Packing::None => Box::new(file),

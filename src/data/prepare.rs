@@ -4,7 +4,7 @@
 //! often the run was killed before.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -241,9 +241,11 @@ fn encode(
     let limit = options.shard_tokens;
     let new = |split| SplitWriter::new(claim.folder(), split, limit, vocabulary, fingerprint);
     let (mut train, mut val) = (new(Split::Train), new(Split::Val));
+    let mut before = 0;
     let mut counts = Counts { dropped: vocabulary.unk.is_none(), ..Counts::default() };
     for (paths, held_out) in [(options.inputs.as_slice(), false), (options.val_inputs(), true)] {
         let documents = Documents::new(paths, options.source())?;
+        let read = documents.bytes_read();
         let assign = |number| if held_out { Split::Val } else { options.assign(number) };
         let seen = encode_all(documents, tokenizer, vocabulary, stop, &assign, &mut |split, e| {
             counts.eos_inside += e.eos_inside;
@@ -255,11 +257,13 @@ fn encode(
             reporter.update(|p| {
                 p.documents += 1;
                 p.bytes += e.text_bytes;
+                p.read = before + read.load(Ordering::Relaxed);
                 p.tokens += e.ids.len() as u64;
             });
             let writer = if split == Split::Train { &mut train } else { &mut val };
             writer.push(&e.ids, e.text_bytes)
         })?;
+        before += read.load(Ordering::Relaxed);
         counts.empty_documents += seen.empty;
         counts.bad_lines += seen.bad_lines;
     }

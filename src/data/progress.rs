@@ -23,6 +23,8 @@ pub struct Progress {
     pub documents: u64,
     /// Bytes done in this stage: of the files while hashing, of text otherwise.
     pub bytes: u64,
+    /// Bytes of the input files read while encoding.
+    pub read: u64,
     /// Tokens written.
     pub tokens: u64,
     /// Size of all inputs on disk, in bytes.
@@ -38,15 +40,22 @@ pub(super) struct Reporter<'a> {
 impl<'a> Reporter<'a> {
     /// Reporter that tells `callback`.
     pub fn new(callback: &'a (dyn Fn(&Progress) + Sync)) -> Self {
-        let progress =
-            Progress { stage: Stage::Hash, documents: 0, bytes: 0, tokens: 0, input_bytes: 0 };
+        let progress = Progress {
+            stage: Stage::Hash,
+            documents: 0,
+            bytes: 0,
+            read: 0,
+            tokens: 0,
+            input_bytes: 0,
+        };
         Reporter { callback, state: Mutex::new((progress, Instant::now())) }
     }
 
     /// Starts a stage with its counters at zero.
     pub fn stage(&self, stage: Stage) {
         self.update(|p| {
-            *p = Progress { stage, input_bytes: p.input_bytes, documents: 0, bytes: 0, tokens: 0 };
+            let input_bytes = p.input_bytes;
+            *p = Progress { stage, input_bytes, documents: 0, bytes: 0, read: 0, tokens: 0 };
         });
     }
 

@@ -7,6 +7,8 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
@@ -61,6 +63,7 @@ pub struct Documents {
     current: Option<(Kind, LineReader)>,
     line: Vec<u8>,
     counts: SourceCounts,
+    read: Arc<AtomicU64>,
     failed: bool,
 }
 
@@ -80,6 +83,7 @@ impl Documents {
             current: None,
             line: Vec::new(),
             counts: SourceCounts::default(),
+            read: Arc::default(),
             failed: false,
         })
     }
@@ -89,11 +93,16 @@ impl Documents {
         self.counts
     }
 
+    /// Counter of the bytes read from the files, as they are on disk.
+    pub fn bytes_read(&self) -> Arc<AtomicU64> {
+        self.read.clone()
+    }
+
     fn advance(&mut self) -> Result<Option<Document>> {
         loop {
             let Some((kind, mut reader)) = self.current.take() else {
                 let Some(path) = self.paths.get(self.next) else { return Ok(None) };
-                self.current = Some((kind(path)?, LineReader::open(path)?));
+                self.current = Some((kind(path)?, LineReader::open(path, self.read.clone())?));
                 self.next += 1;
                 continue;
             };

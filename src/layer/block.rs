@@ -3,7 +3,7 @@
 //! Norm outputs and the SwiGLU product are recomputed in the backward pass: one cheap pass each
 //! instead of 2h + f saved features per token.
 
-use crate::backend::{AttentionShape, Backend};
+use crate::backend::{Activity, AttentionShape, Backend};
 use crate::config::{Config, PROJECTIONS};
 use crate::error::Result;
 use crate::layer::alignment::{
@@ -108,7 +108,29 @@ impl<B: Backend> Shared<B> {
     }
 }
 
+impl<B: Backend> Shared<B> {
+    /// Bytes of all buffers.
+    pub fn bytes(&self, backend: &B) -> usize {
+        let Shared { xn, product, branch, rstd, sums, grads } = self;
+        let grads = grads.iter().flat_map(|g| {
+            let SharedGrads { d_branch, dxn, d_attention, dq, dk, dv, d_product, d_gate, d_up } = g;
+            [d_branch, dxn, d_attention, dq, dk, dv, d_product, d_gate, d_up]
+        });
+        let all = [xn, product, branch, rstd].into_iter().chain(sums).chain(grads);
+        all.map(|x| backend.act_bytes(x)).sum()
+    }
+}
+
 impl<B: Backend> BlockActs<B> {
+    /// Bytes of all buffers.
+    pub fn bytes(&self, backend: &B) -> usize {
+        let BlockActs { x_mid, x_out, outputs, u, coefficients, attention, lse, rstd1, rstd2 } =
+            self;
+        let kept = [outputs, u, coefficients].into_iter().flatten().flatten();
+        let all = [x_mid, x_out, attention, lse, rstd1, rstd2].into_iter().chain(kept);
+        all.map(|x| backend.act_bytes(x)).sum()
+    }
+
     /// Buffers for `tokens` tokens.
     pub fn new(backend: &B, config: &Config, block: &Block<B>, tokens: usize) -> Result<Self> {
         let h = config.model.hidden;
@@ -259,14 +281,18 @@ impl<B: Backend> Block<B> {
             acts;
         let Shared { xn, product, branch, sums, .. } = shared;
 
+        let mark = |activity: Activity| backend.mark(activity.into());
+        mark(Activity::Rest);
         backend.rmsnorm_forward(x, &self.norm1.values, eps, xn, rstd1)?;
         for i in 0..3 {
             run(i, xn, outputs, u, coefficients, branch, sums)?;
         }
         let [q, k, v] = [0, 1, 2].map(|i| outputs[i].as_ref().expect("q, k, v are kept"));
         let shape = attention_shape(config, plan.batch);
+        mark(Activity::Attention);
         backend.attention_forward(shape, config.model.rope_base, q, k, v, attention, lse)?;
         run(O, attention, outputs, u, coefficients, branch, sums)?;
+        mark(Activity::Rest);
         backend.add(x, outputs[O].as_ref().unwrap_or(branch), x_mid)?;
 
         backend.rmsnorm_forward(x_mid, &self.norm2.values, eps, xn, rstd2)?;
@@ -274,8 +300,10 @@ impl<B: Backend> Block<B> {
             run(i, xn, outputs, u, coefficients, branch, sums)?;
         }
         let [gate, up] = [4, 5].map(|i| outputs[i].as_ref().expect("gate and up are kept"));
+        mark(Activity::Rest);
         backend.swiglu_forward(gate, up, product)?;
         run(DOWN, product, outputs, u, coefficients, branch, sums)?;
+        mark(Activity::Rest);
         backend.add(x_mid, outputs[DOWN].as_ref().unwrap_or(branch), x_out)
     }
 
@@ -301,12 +329,15 @@ impl<B: Backend> Block<B> {
         let u = |i: usize| acts.u[i].as_ref();
         let kept = |i: usize| outputs(i).expect("kept by the forward pass");
 
+        let mark = |activity: Activity| backend.mark(activity.into());
+        mark(Activity::Rest);
         backend.swiglu_forward(kept(4), kept(5), product)?;
         backend.copy(dx, &mut g.d_branch)?;
         let down = &mut self.projections[DOWN];
         let o = outputs(DOWN).unwrap_or(branch);
         let (d, c) = (&mut g.d_branch, coef(DOWN));
         down.backward(backend, product, u(DOWN), o, c, d, &mut g.d_product, false)?;
+        mark(Activity::Rest);
         let (dg, du) = (&mut g.d_gate, &mut g.d_up);
         backend.swiglu_backward(&g.d_product, kept(4), kept(5), dg, du)?;
         backend.rmsnorm_forward(&acts.x_mid, &self.norm2.values, eps, xn, rstd)?;
@@ -314,6 +345,7 @@ impl<B: Backend> Block<B> {
             let p = &mut self.projections[i];
             p.backward(backend, xn, u(i), kept(i), coef(i), d, &mut g.dxn, accumulate)?;
         }
+        mark(Activity::Rest);
         let (gain, dgain) = (&self.norm2.values, &mut self.norm2.grad);
         backend.rmsnorm_backward(&g.dxn, &acts.x_mid, gain, &acts.rstd2, dx, dgain)?;
 
@@ -322,6 +354,7 @@ impl<B: Backend> Block<B> {
         let o = outputs(O).unwrap_or(branch);
         let (d, c) = (&mut g.d_branch, coef(O));
         p.backward(backend, &acts.attention, u(O), o, c, d, &mut g.d_attention, false)?;
+        mark(Activity::Attention);
         let (dq, dk, dv) = (&mut g.dq, &mut g.dk, &mut g.dv);
         backend.attention_backward(
             attention_shape(config, batch),
@@ -336,11 +369,13 @@ impl<B: Backend> Block<B> {
             dk,
             dv,
         )?;
+        mark(Activity::Rest);
         backend.rmsnorm_forward(x, &self.norm1.values, eps, xn, rstd)?;
         for (i, d) in [dq, dk, dv].into_iter().enumerate() {
             let p = &mut self.projections[i];
             p.backward(backend, xn, u(i), kept(i), coef(i), d, &mut g.dxn, i > 0)?;
         }
+        mark(Activity::Rest);
         let (gain, dgain) = (&self.norm1.values, &mut self.norm1.grad);
         backend.rmsnorm_backward(&g.dxn, x, gain, &acts.rstd1, dx, dgain)
     }

@@ -1,6 +1,6 @@
 //! One projection: a full matrix, or O = S + L with either branch.
 
-use crate::backend::{Backend, Hybrid, HybridGrads, LowRank};
+use crate::backend::{Activity, Backend, Hybrid, HybridGrads, LowRank, Work};
 use crate::config::{Activation, Config};
 use crate::error::Result;
 use crate::layer::param::{Param, ParamKind, ParamRef, ParamSource, SparseParam};
@@ -95,6 +95,16 @@ impl<B: Backend> Projection<B> {
         }
     }
 
+    /// What its products are, for the clock.
+    fn work(&self) -> Work {
+        let low_rank = self.rank() * (self.rows + self.cols);
+        match &self.sparse {
+            Sparse::Dense(_) => Activity::Dense.into(),
+            Sparse::None => Work::branches(0, low_rank),
+            Sparse::Links(s) => Work::branches(s.csr.pattern.nnz(), low_rank),
+        }
+    }
+
     fn hybrid(&self) -> Hybrid<'_, B> {
         Hybrid {
             sparse: self.links().map(|s| &s.csr),
@@ -119,6 +129,7 @@ impl<B: Backend> Projection<B> {
         o: &mut B::Act,
         sums: Option<&mut B::Act>,
     ) -> Result<()> {
+        backend.mark(self.work());
         match &self.sparse {
             Sparse::Dense(w) => backend.dense_forward(&w.values, x, o),
             _ => backend.hybrid_forward(&self.hybrid(), x, u, o, sums),
@@ -138,6 +149,7 @@ impl<B: Backend> Projection<B> {
         dx: &mut B::Act,
         accumulate: bool,
     ) -> Result<()> {
+        backend.mark(self.work());
         if let Sparse::Dense(w) = &mut self.sparse {
             backend.dense_backward_weight(d_o, x, &mut w.grad)?;
             return backend.dense_backward_input(&w.values, d_o, dx, accumulate);

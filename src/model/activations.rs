@@ -39,4 +39,13 @@ impl<B: Backend> Activations<B> {
             grads: if training { Some((act(h)?, act(h)?)) } else { None },
         })
     }
+
+    /// Bytes of all buffers.
+    pub fn bytes(&self, backend: &B) -> usize {
+        let Activations { x0, blocks, xf, rstd, shared, grads } = self;
+        let grads = grads.iter().flat_map(|(a, b)| [a, b]);
+        let own = [x0, xf, rstd].into_iter().chain(grads).map(|x| backend.act_bytes(x));
+        let blocks = blocks.iter().map(|b| b.bytes(backend));
+        own.chain(blocks).sum::<usize>() + shared.bytes(backend)
+    }
 }

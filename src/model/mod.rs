@@ -8,7 +8,7 @@ pub mod activations;
 pub mod decode;
 pub mod init;
 
-use crate::backend::{Backend, LossSum};
+use crate::backend::{Activity, Backend, LossSum};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::layer::block::ForwardPlan;
@@ -88,6 +88,7 @@ impl<B: Backend> Llama<B> {
                 format!("{} and {}", ids.len(), batch.targets.len()),
             ));
         }
+        backend.mark(Activity::Rest.into());
         backend.embedding_forward(&self.embedding.values, ids, &mut acts.x0)?;
         let mut stats = vec![[BranchStats::default(); 7]; self.blocks.len()];
         let plan = ForwardPlan {
@@ -102,6 +103,7 @@ impl<B: Backend> Llama<B> {
             let c = &self.config;
             block.forward(backend, c, x, &mut rest[0], &mut acts.shared, &plan, &mut stats[i])?;
         }
+        backend.mark(Activity::Rest.into());
         let x = acts.blocks.last().map_or(&acts.x0, |b| &b.x_out);
         let eps = self.config.model.rms_eps as f32;
         backend.rmsnorm_forward(x, &self.norm.values, eps, &mut acts.xf, &mut acts.rstd)?;
@@ -110,6 +112,7 @@ impl<B: Backend> Llama<B> {
 
     /// Loss of the hidden states in `acts`, without gradients.
     pub fn loss(&self, backend: &B, batch: &MicroBatch, acts: &Activations<B>) -> Result<LossSum> {
+        backend.mark(Activity::Head.into());
         backend.cross_entropy_eval(&self.head.values, &acts.xf, batch.targets)
     }
 
@@ -129,6 +132,7 @@ impl<B: Backend> Llama<B> {
         })?;
         let scale = (1.0 / batch.target_divisor) as f32;
         let head = &mut self.head;
+        backend.mark(Activity::Head.into());
         let loss = backend.cross_entropy_train(
             &head.values,
             xf,
@@ -138,6 +142,7 @@ impl<B: Backend> Llama<B> {
             &mut head.grad,
         )?;
         let x = blocks.last().map_or(&*x0, |b| &b.x_out);
+        backend.mark(Activity::Rest.into());
         // The norm's backward adds to dx, which starts at zero here.
         backend.zero_act(dx)?;
         backend.rmsnorm_backward(dxf, x, &self.norm.values, rstd, dx, &mut self.norm.grad)?;
@@ -146,6 +151,7 @@ impl<B: Backend> Llama<B> {
             let c = &self.config;
             self.blocks[i].backward(backend, c, x, &blocks[i], shared, batch, aligned, dx)?;
         }
+        backend.mark(Activity::Rest.into());
         backend.embedding_backward(ids, dx, &mut self.embedding.grad)?;
         Ok(loss)
     }
@@ -170,6 +176,7 @@ impl<B: Backend> Llama<B> {
 
     /// Sets all gradients to zero.
     pub fn zero_gradients(&mut self, backend: &B) -> Result<()> {
+        backend.mark(Activity::Optimizer.into());
         self.visit(&mut |p| backend.zero(p.grad))
     }
 

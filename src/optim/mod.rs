@@ -2,7 +2,7 @@
 
 pub mod schedule;
 
-use crate::backend::{AdamStep, Backend};
+use crate::backend::{Activity, AdamStep, Backend};
 use crate::config::{Optimizer, TrainConfig};
 use crate::error::Result;
 use crate::layer::ParamKind;
@@ -10,6 +10,7 @@ use crate::model::Llama;
 
 /// Norm of the gradient over all parameters; non-finite if any gradient is.
 pub fn gradient_norm<B: Backend>(backend: &B, model: &mut Llama<B>) -> Result<f64> {
+    backend.mark(Activity::Optimizer.into());
     let mut sum = 0.0;
     model.visit(&mut |p| {
         sum += backend.sum_squares(p.grad)?;
@@ -42,6 +43,7 @@ pub fn update<B: Backend>(
         step,
         grad_scale,
     };
+    backend.mark(Activity::Optimizer.into());
     model.visit(&mut |p| {
         let low_rank = matches!(p.kind, ParamKind::LowRankA | ParamKind::LowRankB);
         let scale = if low_rank { t.low_rank_lr_scale } else { 1.0 };

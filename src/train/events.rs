@@ -1,6 +1,6 @@
 //! The topology event of all sparse matrices after an update.
 
-use crate::backend::Backend;
+use crate::backend::{Activity, Backend};
 use crate::error::Result;
 use crate::layer::Sparse;
 use crate::metrics::{number, start};
@@ -11,6 +11,7 @@ impl<B: Backend> Trainer<'_, B> {
     /// Removes and regrows links of every sparse matrix (topology §9). Survivors keep value, moments
     /// and age; new links start at zero.
     pub(super) fn evolve(&mut self, t: u64) -> Result<()> {
+        self.backend.mark(Activity::Topology.into());
         let config = &self.config.topology;
         let (seed, steps) = (self.config.train.seed, self.config.train.steps);
         let sparsity = self.config.budget()?.connectivity_sparsity;

@@ -4,28 +4,32 @@
 //! it, so a run that was stopped anywhere and resumed equals one that was not. Files are written
 //! between updates only.
 
+pub mod account;
+mod clock;
 mod events;
 mod report;
 mod resume;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::backend::{Backend, LossSum};
+use crate::backend::{Activity, Backend, LossSum};
 use crate::checkpoint::{self, State};
 use crate::config::{Config, LossScaling, OnNonfinite};
 use crate::data::{Batch, Dataset, Order};
 use crate::error::{Error, Result};
 use crate::eval::{Evaluation, evaluate};
 use crate::layer::{Alignment, BranchStats, MicroBatch};
-use crate::metrics::Metrics;
+use crate::metrics::{Extras, Metrics};
 use crate::model::{Activations, ForwardOptions, Llama, RandomInit};
 use crate::optim;
 use crate::topology::Itop;
 
-pub use report::RunSummary;
+pub use report::{RunSummary, STEPS};
 pub use resume::{changes_on_resume, load_model};
+pub use watch::{Update, Watch};
 
 // Both rooms define the marker; they must mean the same.
 const _: () = assert!(crate::data::NO_TARGET == crate::backend::NO_TARGET);
@@ -44,6 +48,10 @@ pub struct RunOptions<'a> {
     pub tokenizer: Option<Vec<u8>>,
     /// Hash of the tokenizer.
     pub tokenizer_hash: Option<u64>,
+    /// What is written beside the metrics.
+    pub extras: Extras,
+    /// Is told of every update.
+    pub watch: Option<&'a dyn Watch>,
 }
 
 impl<'a> RunOptions<'a> {
@@ -56,6 +64,8 @@ impl<'a> RunOptions<'a> {
             stop_after: None,
             tokenizer: None,
             tokenizer_hash: None,
+            extras: Extras::default(),
+            watch: None,
         }
     }
 }
@@ -79,7 +89,9 @@ pub struct Trainer<'a, B: Backend> {
     save_failures: u32,
     /// The growth of a low-rank branch has been warned of.
     warned: bool,
-    clock: report::Clock,
+    clock: clock::Clock,
+    /// Alignment and mean overlap of q and k at the last logged update.
+    last_stats: (Option<f64>, Option<f64>),
 }
 
 /// Result of the gradient part of one update.
@@ -143,7 +155,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
             projections,
         });
         let metrics = match &options.out {
-            Some(dir) => Some(Metrics::open(dir, state.step)?),
+            Some(dir) => Some(Metrics::open(dir, state.step, options.extras)?),
             None => None,
         };
         Ok(Trainer {
@@ -161,7 +173,8 @@ impl<'a, B: Backend> Trainer<'a, B> {
             batch: data.batch(config.train.micro_batch),
             save_failures: 0,
             warned: false,
-            clock: report::Clock::new(),
+            clock: clock::Clock::new(backend.times()?),
+            last_stats: (None, None),
         })
     }
 
@@ -198,7 +211,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         if let Some(metrics) = self.metrics.take() {
             metrics.finish()?;
         }
-        Ok(self.summary(evaluation))
+        self.summary(evaluation)
     }
 
     /// A signal during evaluation: the update before it is finished and worth saving.
@@ -239,11 +252,11 @@ impl<'a, B: Backend> Trainer<'a, B> {
         if event && finite {
             self.evolve(t)?;
         }
-        self.clock.updates += 1;
-        self.clock.tokens += g.targets;
+        self.clock.updated(g.targets);
         if logged {
-            self.log(t, lr, &g);
+            self.log(t, lr, &g)?;
         }
+        self.tell(&g);
         Ok(true)
     }
 
@@ -267,6 +280,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
                 return Ok(None);
             }
             let from = first + (i * t.micro_batch) as u64;
+            self.backend.mark(Activity::Data.into());
             self.data.fill(order, from..from + t.micro_batch as u64, &mut self.batch)?;
             let b = &self.batch;
             let target_divisor = if per_micro_batch {
@@ -332,18 +346,24 @@ impl<'a, B: Backend> Trainer<'a, B> {
     /// Validation loss now, written to the metrics.
     pub fn evaluate(&mut self) -> Result<Option<Evaluation>> {
         let Some(data) = self.validation else { return Ok(None) };
+        self.clock.settle(self.backend.times()?, None);
         let started = Instant::now();
         let (sequences, most) = (self.config.train.micro_batch, self.config.data.eval_tokens);
         let (model, acts, stop) = (&self.model, &mut self.acts, self.options.stop);
         let e = evaluate(self.backend, model, data, acts, sequences, most, stop)?;
         self.clock.pause(started);
+        self.clock.settle(self.backend.times()?, Some(Activity::Evaluation));
         self.log_evaluation(&e, started.elapsed());
+        if let Some(watch) = self.options.watch {
+            watch.evaluated(self.state.step, &e);
+        }
         Ok(Some(e))
     }
 
     /// Saves a checkpoint, if the run has a folder.
     pub fn save(&mut self) -> Result<Option<PathBuf>> {
         let Some(dir) = self.options.out.clone() else { return Ok(None) };
+        self.clock.settle(self.backend.times()?, None);
         let started = Instant::now();
         if let Some(m) = &mut self.metrics {
             m.sync();
@@ -359,6 +379,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
             self.config.train.keep_checkpoints,
         )?;
         self.clock.pause(started);
+        self.clock.settle(self.backend.times()?, Some(Activity::Saving));
         tracing::debug!("saved {}", path.display());
         Ok(Some(path))
     }

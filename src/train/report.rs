@@ -1,47 +1,21 @@
 //! What a run says: log lines, metrics rows, the diagnosis of a divergence, the closing summary.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use crate::backend::Backend;
+use crate::backend::{Activity, Backend, Times};
 use crate::config::PROJECTIONS;
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
-use crate::layer::{BranchStats, ParamKind};
+use crate::layer::BranchStats;
 use crate::metrics::{number, start};
-use crate::train::{Gradients, Trainer};
+use crate::train::account::{self, Bytes, Parameters};
+use crate::train::clock::Lap;
+use crate::train::{Gradients, Trainer, Update};
 
-/// Time since the last metrics row, without evaluation and saving.
-pub(super) struct Clock {
-    since: Instant,
-    paused: Duration,
-    started: Instant,
-    pub(super) updates: u64,
-    pub(super) tokens: u64,
-}
-
-impl Clock {
-    pub(super) fn new() -> Self {
-        let now = Instant::now();
-        Clock { since: now, paused: Duration::ZERO, started: now, updates: 0, tokens: 0 }
-    }
-
-    /// Leaves out the time since `from`.
-    pub(super) fn pause(&mut self, from: Instant) {
-        self.paused += from.elapsed();
-    }
-
-    /// Milliseconds per update and tokens per second since the last call.
-    fn lap(&mut self) -> (f64, f64) {
-        let seconds = self.since.elapsed().saturating_sub(self.paused).as_secs_f64();
-        let lap =
-            (1e3 * seconds / self.updates.max(1) as f64, self.tokens as f64 / seconds.max(1e-9));
-        (self.since, self.paused) = (Instant::now(), Duration::ZERO);
-        (self.updates, self.tokens) = (0, 0);
-        lap
-    }
-}
+/// Target of the lines about single updates, which a progress bar replaces.
+pub const STEPS: &str = "chtsl::steps";
 
 /// What a finished run reports.
 #[derive(Clone, Debug)]
@@ -54,8 +28,18 @@ pub struct RunSummary {
     pub evaluation: Option<Evaluation>,
     /// Wall-clock time of this process's part.
     pub elapsed: Duration,
-    /// Trained numbers: links count once, indices not at all.
-    pub parameters: u64,
+    /// Where it went.
+    pub times: Times,
+    /// Target tokens per second of this process, evaluations and checkpoints left out.
+    pub tokens_per_s: f64,
+    /// Trained numbers by class.
+    pub parameters: Parameters,
+    /// Bytes by class.
+    pub bytes: Bytes,
+    /// The most memory that this process has held.
+    pub peak_memory: Option<u64>,
+    /// Bytes taken on the device, where it has its own memory.
+    pub device_memory: Option<u64>,
     /// The same model with full matrices.
     pub dense_parameters: u64,
 }
@@ -82,8 +66,8 @@ impl<B: Backend> Trainer<'_, B> {
     }
 
     /// One log line and one metrics row.
-    pub(super) fn log(&mut self, t: u64, lr: f64, g: &Gradients) {
-        let (step_ms, tokens_per_s) = self.clock.lap();
+    pub(super) fn log(&mut self, t: u64, lr: f64, g: &Gradients) -> Result<()> {
+        let Lap { step_ms, tokens_per_s, times } = self.clock.lap(self.backend.times()?);
         let align: f64 = g.stats.iter().flatten().map(|s| s.align).sum();
         let mut row = start("train", t);
         row.insert("tokens".into(), self.state.tokens.into());
@@ -103,7 +87,15 @@ impl<B: Backend> Trainer<'_, B> {
         row.insert("ocr".into(), by(&BranchStats::ocr));
         row.insert("rms_s".into(), by(&BranchStats::rms_sparse));
         row.insert("rms_l".into(), by(&BranchStats::rms_low_rank));
-        row.insert("time".into(), json!({"step_ms": step_ms, "tokens_per_s": tokens_per_s}));
+        let split: Map<String, Value> = Activity::ALL
+            .iter()
+            .filter(|a| times.of(**a) > 0.0)
+            .map(|a| (a.name().into(), number(1e3 * times.of(*a))))
+            .collect();
+        row.insert(
+            "time".into(),
+            json!({"step_ms": step_ms, "tokens_per_s": tokens_per_s, "split_ms": split}),
+        );
         let qk: Vec<f64> = g
             .stats
             .iter()
@@ -111,19 +103,39 @@ impl<B: Backend> Trainer<'_, B> {
             .filter(|s| s.elements > 0.0)
             .map(BranchStats::ocr)
             .collect();
+        let qk = (!qk.is_empty()).then(|| qk.iter().sum::<f64>() / qk.len() as f64);
+        self.last_stats = (self.alignment.is_some().then_some(align), qk);
         let mut line = format!("step {t}/{}  loss {:.4}", self.config.train.steps, g.loss);
-        if !qk.is_empty() {
+        if let Some(align) = self.last_stats.0 {
             line += &format!("  align {align:.3e}");
-            line += &format!("  ocr(q,k) {:.3}", qk.iter().sum::<f64>() / qk.len() as f64);
+        }
+        if let Some(qk) = qk {
+            line += &format!("  ocr(q,k) {qk:.3}");
         }
         if let Some(norm) = g.norm {
             line += &format!("  grad {norm:.3}");
         }
-        tracing::info!("{line}  lr {lr:.2e}  {tokens_per_s:.0} tok/s  {step_ms:.0} ms");
+        tracing::info!(target: STEPS, "{line}  lr {lr:.2e}  {tokens_per_s:.0} tok/s  {step_ms:.0} ms");
         if let Some(m) = &mut self.metrics {
             m.row(row);
         }
         self.watch_low_rank(t, &g.stats);
+        Ok(())
+    }
+
+    /// Tells whoever watches.
+    pub(super) fn tell(&self, g: &Gradients) {
+        let Some(watch) = self.options.watch else { return };
+        let (step, steps) = (self.state.step, self.config.train.steps);
+        watch.updated(&Update {
+            step,
+            steps,
+            loss: g.loss,
+            align: self.last_stats.0,
+            ocr_qk: self.last_stats.1,
+            tokens_per_s: self.clock.speed(),
+            remaining: self.clock.remaining(steps - step),
+        });
     }
 
     /// Warns when L grows tenfold within the warm-up: the blow-up that a large learning rate causes.
@@ -211,29 +223,22 @@ impl<B: Backend> Trainer<'_, B> {
         std::fs::write(&path, text).map_err(Error::io("write", &path))
     }
 
-    pub(super) fn summary(&mut self, evaluation: Option<Evaluation>) -> RunSummary {
+    pub(super) fn summary(&mut self, evaluation: Option<Evaluation>) -> Result<RunSummary> {
         let (projections, ends, norms) = self.config.model.dense_parameters();
-        RunSummary {
+        let (parameters, bytes) = account::count(self.backend, &mut self.model, &self.acts)?;
+        self.clock.settle(self.backend.times()?, None);
+        Ok(RunSummary {
             steps: self.state.step,
             tokens: self.state.tokens,
             evaluation,
-            elapsed: self.clock.started.elapsed(),
-            parameters: self.parameters(),
+            elapsed: self.clock.elapsed(),
+            times: *self.clock.times(),
+            tokens_per_s: self.clock.mean_speed(),
+            parameters,
+            bytes,
+            peak_memory: account::peak_memory(),
+            device_memory: self.backend.device_memory().map(|(taken, _)| taken as u64),
             dense_parameters: (projections + ends + norms) as u64,
-        }
-    }
-
-    /// Trained numbers of the model.
-    pub fn parameters(&mut self) -> u64 {
-        let mut count = 0;
-        let visited = self.model.visit(&mut |p| {
-            count += match (p.kind, p.pattern) {
-                (ParamKind::Sparse, Some(pattern)) => pattern.nnz(),
-                _ => p.shape[0] * p.shape[1],
-            } as u64;
-            Ok(())
-        });
-        debug_assert!(visited.is_ok());
-        count
+        })
     }
 }

@@ -19,6 +19,7 @@ mod spmm;
 
 use std::sync::{Arc, Mutex};
 
+use crate::backend::meter::{HostMeter, Times, Work};
 use crate::backend::{AdamStep, AttentionShape, Backend, Csr, Hybrid, HybridGrads, LossSum};
 use crate::config::Precision;
 use crate::error::{Error, Result, check_len};
@@ -41,6 +42,7 @@ pub struct Cpu {
     shared: Mutex<Floats>,
     /// Rotary tables of the last shape.
     rope: Mutex<Option<Arc<rope::RopeTable>>>,
+    meter: HostMeter,
 }
 
 impl Cpu {
@@ -71,7 +73,15 @@ impl Cpu {
             .build()
             .map_err(|e| Error::Memory(format!("cannot start {threads} threads: {e}")))?;
         let scratch = (0..pool.current_num_threads()).map(|_| Mutex::default()).collect();
-        Ok(Cpu { level, pool, bf16, scratch, shared: Mutex::default(), rope: Mutex::default() })
+        Ok(Cpu {
+            level,
+            pool,
+            bf16,
+            scratch,
+            shared: Mutex::default(),
+            rope: Mutex::default(),
+            meter: HostMeter::default(),
+        })
     }
 
     /// SIMD level in use.
@@ -109,6 +119,26 @@ impl Backend for Cpu {
 
     fn describe(&self) -> String {
         format!("cpu, {} threads, {:?}", self.threads(), self.level).to_lowercase()
+    }
+
+    fn mark(&self, work: Work) {
+        self.meter.mark(work);
+    }
+
+    fn times(&self) -> Result<Times> {
+        Ok(self.meter.times())
+    }
+
+    fn act_bytes(&self, x: &Act) -> usize {
+        4 * x.data().len()
+    }
+
+    fn buf_bytes(&self, x: &Floats) -> usize {
+        4 * x.len()
+    }
+
+    fn index_bytes(&self, x: &BlockedIndex) -> usize {
+        x.bytes()
     }
 
     fn act(&self, features: usize, tokens: usize) -> Result<Act> {

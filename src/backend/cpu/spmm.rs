@@ -59,6 +59,10 @@ impl Blocked {
         Ok(Blocked { rows, blocks, starts, indices: blocked, source: from, values })
     }
 
+    fn bytes(&self) -> usize {
+        4 * (self.starts.len() + self.indices.len() + self.source.len() + self.values.len())
+    }
+
     fn pack(&mut self, values: &[f32]) {
         for (v, &s) in self.values.iter_mut().zip(&self.source) {
             *v = values[s as usize];
@@ -96,6 +100,11 @@ impl BlockedIndex {
                 t.source[i]
             })?,
         })
+    }
+
+    /// Bytes of both directions, packed values included.
+    pub(super) fn bytes(&self) -> usize {
+        self.rows.bytes() + self.cols.bytes()
     }
 
     pub(super) fn pack(&mut self, values: &[f32]) {

@@ -10,7 +10,7 @@ use super::launch::launch;
 use super::memory::{Act, View};
 use super::runtime::{Element, Gemm};
 use super::{Cuda, Scratch, check_act, sddmm, spmm};
-use crate::backend::{Hybrid, HybridGrads, LowRank, branch_sums, checks};
+use crate::backend::{Activity, Backend, Hybrid, HybridGrads, LowRank, branch_sums, checks};
 use crate::config::Activation;
 use crate::error::Result;
 
@@ -51,11 +51,13 @@ pub(super) fn forward(
         return Ok(());
     }
     if let Some(s) = w.sparse {
+        cuda.mark(Activity::Sparse.into());
         spmm::forward(cuda, s, x, o)?;
     }
     let sums = sums.map(|s| s.raw());
     match (&w.low_rank, u) {
         (Some(low), Some(u)) => {
+            cuda.mark(Activity::LowRank.into());
             let branch = raw(cuda, w, low)?;
             let s = if w.sparse.is_some() { o.raw() } else { absent() };
             let sums = sums.unwrap_or(absent());
@@ -97,6 +99,7 @@ pub(super) fn backward(
         return Ok(());
     }
     if let (Some(low), Some(u), Some(a), Some(b)) = (&w.low_rank, u, a, b) {
+        cuda.mark(Activity::LowRank.into());
         // φ(u) and du; dL, where it is not dO itself.
         let bytes = u.bytes();
         let hidden = cuda.scratch(Scratch::Hidden, 2 * bytes)?;
@@ -142,6 +145,7 @@ pub(super) fn backward(
         })?;
     }
     if let (Some(s), Some(values)) = (w.sparse, values) {
+        cuda.mark(Activity::Sparse.into());
         sddmm::sddmm(cuda, s, d_o, x, values)?;
         spmm::transposed(cuda, s, d_o, dx, accumulate || rank > 0)?;
     }

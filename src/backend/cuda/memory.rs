@@ -301,6 +301,12 @@ impl Buf {
         Ok(Buf { memory, len, operand: Mutex::new(None) })
     }
 
+    /// Bytes of the values and of their rounded copy.
+    pub fn bytes(&self) -> usize {
+        let operand = self.operand.lock().expect("not poisoned");
+        self.memory.bytes() + operand.as_ref().map_or(0, |o| o.memory.bytes())
+    }
+
     /// First element, as launchers take it.
     pub(super) fn raw(&self) -> *mut f32 {
         self.memory.pointer().cast()
@@ -346,6 +352,13 @@ impl Index {
             row_indices: Memory::from_slice(runtime, &t.row_indices)?,
             source: Memory::from_slice(runtime, &t.source)?,
         })
+    }
+
+    /// Bytes of both directions.
+    pub fn bytes(&self) -> usize {
+        let offsets = self.row_offsets.bytes() + self.col_offsets.bytes();
+        let links = [&self.column_indices, &self.row_indices, &self.source];
+        offsets + links.iter().map(|m| m.bytes()).sum::<usize>()
     }
 
     fn links(&self, offsets: &Memory, indices: &Memory) -> chtsl_links {

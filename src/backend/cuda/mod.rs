@@ -28,6 +28,7 @@ mod gemm;
 mod hybrid;
 mod launch;
 pub mod memory;
+mod meter;
 mod rmsnorm;
 pub mod runtime;
 mod sddmm;
@@ -38,7 +39,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::backend::{
     AdamStep, AttentionShape, Backend, Csr, EvolveRules, Evolved, Hybrid, HybridGrads, LossSum,
-    checks,
+    Times, Work, checks,
 };
 use crate::config::Precision;
 use crate::error::{Error, Result, check_len};
@@ -63,6 +64,7 @@ pub struct Cuda {
     corrections: Mutex<Option<adam::Corrections>>,
     /// Rotary tables of the last shape.
     rope: Mutex<Option<attention::Rope>>,
+    meter: meter::Meter,
 }
 
 /// How products with the links of a matrix are made.
@@ -134,6 +136,7 @@ impl Cuda {
             scratch,
             corrections: Mutex::new(None),
             rope: Mutex::new(None),
+            meter: meter::Meter::default(),
         })
     }
 
@@ -181,6 +184,12 @@ fn check_act(op: &'static str, x: &Act, features: usize, tokens: usize) -> Resul
     checks::act(op, x.extents(), (features, tokens))
 }
 
+impl Drop for Cuda {
+    fn drop(&mut self) {
+        self.meter.clear(&*self.runtime);
+    }
+}
+
 impl Backend for Cuda {
     type Act = Act;
     type Buf = Buf;
@@ -204,6 +213,30 @@ impl Backend for Cuda {
             Element::Bf16 => "bf16 with f32 master weights",
         };
         format!("{}, {precision}", self.runtime.describe())
+    }
+
+    fn mark(&self, work: Work) {
+        self.meter.mark(&*self.runtime, work);
+    }
+
+    fn times(&self) -> Result<Times> {
+        self.meter.times(&*self.runtime)
+    }
+
+    fn act_bytes(&self, x: &Act) -> usize {
+        x.bytes()
+    }
+
+    fn buf_bytes(&self, x: &Buf) -> usize {
+        x.bytes()
+    }
+
+    fn index_bytes(&self, x: &Index) -> usize {
+        x.bytes()
+    }
+
+    fn device_memory(&self) -> Option<(usize, usize)> {
+        self.runtime.memory()
     }
 
     fn act(&self, features: usize, tokens: usize) -> Result<Act> {

@@ -9,6 +9,9 @@
 //!
 //! Wall-clock values sit in `time` alone, so rows without `time` and `note` compare bit for bit.
 
+pub mod csv;
+pub mod tensorboard;
+
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -22,10 +25,21 @@ pub const FILE: &str = "metrics.jsonl";
 /// Rows that a resumed run has overtaken.
 pub const SUPERSEDED: &str = "metrics.superseded.jsonl";
 
+/// What is written beside `metrics.jsonl`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// `metrics.csv`.
+    pub csv: bool,
+    /// TensorBoard event files.
+    pub tensorboard: bool,
+}
+
 /// Appends rows.
 pub struct Metrics {
     path: PathBuf,
     file: File,
+    table: Option<csv::Table>,
+    events: Option<tensorboard::Events>,
     /// Rows that could not be written; reported once and at the end.
     lost: u64,
     first_error: Option<Error>,
@@ -34,8 +48,9 @@ pub struct Metrics {
 impl Metrics {
     /// Opens `dir/metrics.jsonl` for a run that continues after `step` finished updates: complete
     /// rows beyond it move to `metrics.superseded.jsonl`, a torn last line is dropped.
-    pub fn open(dir: &Path, step: u64) -> Result<Self> {
+    pub fn open(dir: &Path, step: u64, extras: Extras) -> Result<Self> {
         let path = dir.join(FILE);
+        let mut rows = String::new();
         if path.exists() {
             let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
             let (mut kept, mut overtaken) = (String::new(), String::new());
@@ -59,27 +74,33 @@ impl Metrics {
                 }
                 crate::checkpoint::write_atomic(&path, kept.as_bytes())?;
             }
+            rows = kept;
         }
         let file = OpenOptions::new()
             .create(true)
             .append(true)
             .open(&path)
             .map_err(Error::io("open", &path))?;
-        Ok(Metrics { path, file, lost: 0, first_error: None })
+        let table = extras.csv.then(|| csv::Table::open(dir, &rows)).transpose()?;
+        let events =
+            extras.tensorboard.then(|| tensorboard::Events::open(dir, step)).transpose()?;
+        Ok(Metrics { path, file, table, events, lost: 0, first_error: None })
     }
 
     /// Appends one row in a single write. A failure is remembered and warned of once: training goes
     /// on, and [`Metrics::finish`] reports it.
     pub fn row(&mut self, row: Map<String, Value>) {
-        let mut line = Value::Object(row).to_string();
+        let row = Value::Object(row);
+        let mut line = row.to_string();
         line.push('\n');
-        if let Err(e) = self.file.write_all(line.as_bytes()) {
-            self.lost += 1;
-            if self.first_error.is_none() {
-                let error = Error::io("write", &self.path)(e);
-                tracing::warn!("{error}; the run goes on without this row");
-                self.first_error = Some(error);
-            }
+        let written = self.file.write_all(line.as_bytes()).map_err(Error::io("write", &self.path));
+        let table = self.table.as_mut().map_or(Ok(()), |t| t.row(&row));
+        let events = self.events.as_mut().map_or(Ok(()), |e| e.row(&row));
+        let Err(error) = written.and(table).and(events) else { return };
+        self.lost += 1;
+        if self.first_error.is_none() {
+            tracing::warn!("{error}; the run goes on without this row");
+            self.first_error = Some(error);
         }
     }
 

@@ -1,0 +1,71 @@
+//! What a finished run says last.
+
+use std::path::Path;
+
+use crate::backend::Activity;
+use crate::cli::progress::span;
+use crate::cli::say;
+use crate::config::Config;
+use crate::error::Result;
+use crate::train::RunSummary;
+
+/// Prints the summary.
+pub fn print(s: &RunSummary, config: &Config, out: &Path) -> Result<()> {
+    say(format!(
+        "{} steps, {} target tokens in {} ({:.0} tokens/s)",
+        s.steps,
+        s.tokens,
+        span(s.elapsed),
+        s.tokens_per_s
+    ))?;
+    say(format!("time: {}", split(s)))?;
+    let n = &s.parameters;
+    let total = n.total();
+    say(format!(
+        "parameters: {total} ({:.3} of the dense model's {}){}",
+        total as f64 / s.dense_parameters as f64,
+        s.dense_parameters,
+        listed(&[
+            ("links", n.links),
+            ("low-rank", n.low_rank),
+            ("dense projections", n.dense),
+            ("embedding and head", n.ends),
+            ("norms", n.norms),
+        ])
+    ))?;
+    let mb = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
+    let classes: Vec<String> =
+        s.bytes.classes().iter().map(|(name, bytes)| format!("{name} {}", mb(*bytes))).collect();
+    let peak = s.peak_memory.map_or(String::new(), |b| format!("; peak memory {}", mb(b)));
+    let device = s.device_memory.map_or(String::new(), |b| format!(", on the device {}", mb(b)));
+    say(format!("memory: {}, in all {}{peak}{device}", classes.join(", "), mb(s.bytes.total())))?;
+    if let Some(e) = &s.evaluation {
+        let bits = e.bits_per_byte().map_or(String::new(), |b| format!(", {b:.4} bits per byte"));
+        say(format!(
+            "validation perplexity {:.3}{bits} over {} tokens (ppl_galore_compat {:.3}, {} \
+             batches of {})",
+            e.ppl(),
+            e.tokens,
+            e.ppl_galore_compat(),
+            e.batches,
+            config.train.micro_batch
+        ))?;
+    }
+    say(format!("run folder: {}", out.display()))
+}
+
+/// Share of every activity that took time.
+fn split(s: &RunSummary) -> String {
+    let total = s.times.total().max(1e-9);
+    let parts = Activity::ALL.iter().filter(|a| s.times.of(**a) > 0.0);
+    let parts: Vec<String> =
+        parts.map(|a| format!("{} {:.1} %", a.name(), 100.0 * s.times.of(*a) / total)).collect();
+    parts.join(", ")
+}
+
+/// ": a 1, b 2" of those that are not zero.
+fn listed(parts: &[(&str, u64)]) -> String {
+    let parts: Vec<String> =
+        parts.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{name} {n}")).collect();
+    format!(": {}", parts.join(", "))
+}
