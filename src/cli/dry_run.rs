@@ -1,48 +1,16 @@
 //! What a configuration costs: parameters, densities, bytes and FLOPs, from its shapes alone.
 
+use serde_json::{Value, json};
+
 use crate::cli::say;
-use crate::config::Config;
+use crate::config::{Config, layers};
 use crate::error::Result;
-use crate::sparse::budget::{links, projection_shapes};
-
-/// Numbers of a configuration.
-struct Costs {
-    links: usize,
-    low_rank: usize,
-    dense_projections: usize,
-    ends: usize,
-    norms: usize,
-}
-
-fn costs(config: &Config) -> Result<Costs> {
-    let budget = config.budget()?;
-    let m = &config.model;
-    let (dense_projections, ends, norms) = m.dense_parameters();
-    let shapes = projection_shapes(m.hidden, m.intermediate);
-    let (mut in_links, mut low_rank) = (0, 0);
-    for (rows, cols) in shapes {
-        if config.method.dense {
-            in_links += rows * cols;
-        } else if config.method.sparse {
-            in_links += links(rows, cols, budget.connectivity_sparsity);
-        }
-        if config.method.low_rank && !config.method.dense {
-            low_rank += budget.rank * (rows + cols);
-        }
-    }
-    Ok(Costs {
-        links: in_links * m.layers,
-        low_rank: low_rank * m.layers,
-        dense_projections,
-        ends,
-        norms,
-    })
-}
+use crate::train::plan::{Home, Plan};
 
 /// One line: method, size, densities.
 pub fn headline(config: &Config) -> Result<String> {
-    let (c, b, m) = (costs(config)?, config.budget()?, &config.model);
-    let total = c.links + c.low_rank + c.ends + c.norms;
+    let (p, b, m) = (Plan::new(config, Home::Cpu)?, config.budget()?, &config.model);
+    let n = &p.parameters;
     let branches = if config.method.dense {
         "full matrices".to_string()
     } else {
@@ -50,67 +18,146 @@ pub fn headline(config: &Config) -> Result<String> {
             "link density {:.4}, rank {}, total sparsity {:.4}",
             b.d_connectivity,
             b.rank,
-            1.0 - (c.links + c.low_rank) as f64 / c.dense_projections as f64
+            1.0 - (n.links + n.low_rank) as f64 / p.dense_projections as f64
         )
     };
     Ok(format!(
         "{}: {} layers x {} ({} parameters; {branches})",
-        config.method.name, m.layers, m.hidden, total
+        config.method.name,
+        m.layers,
+        m.hidden,
+        n.total()
     ))
 }
 
+/// Prints one line per preset.
+pub fn presets() -> Result<()> {
+    say(format!(
+        "{:<8}{:>7}{:>8}{:>14}{:>8}{:>7}{:>9}{:>9}{:>9}",
+        "preset",
+        "layers",
+        "hidden",
+        "intermediate",
+        "heads",
+        "vocab",
+        "updates",
+        "batch",
+        "tokens"
+    ))?;
+    for name in layers::preset_names() {
+        let c = layers::resolve(Some(&name), None, &[])?;
+        let (m, t) = (&c.model, &c.train);
+        say(format!(
+            "{name:<8}{:>7}{:>8}{:>14}{:>8}{:>7}{:>9}{:>9}{:>7.0} M",
+            m.layers,
+            m.hidden,
+            m.intermediate,
+            m.heads,
+            m.vocab,
+            t.steps,
+            t.batch,
+            (t.steps * (t.batch * m.seq_len) as u64) as f64 / 1e6
+        ))?;
+    }
+    Ok(())
+}
+
+/// The whole account as one JSON object.
+fn account(config: &Config) -> Result<Value> {
+    let (budget, t) = (config.budget()?, &config.train);
+    let homes = [("cpu", Home::Cpu), ("cuda", Home::Cuda)];
+    let plan = Plan::new(config, Home::Cpu)?;
+    let n = &plan.parameters;
+    let mut memory = serde_json::Map::new();
+    for (name, home) in homes {
+        let plan = Plan::new(config, home)?;
+        let mut classes: serde_json::Map<String, Value> =
+            plan.bytes.classes().iter().map(|(name, b)| (name.to_string(), (*b).into())).collect();
+        classes.insert("scratch".into(), plan.scratch.into());
+        classes.insert("total".into(), plan.memory().into());
+        memory.insert(name.into(), classes.into());
+    }
+    Ok(json!({
+        "parameters": {
+            "links": n.links,
+            "low_rank": n.low_rank,
+            "dense_projections": n.dense,
+            "embedding_and_head": n.ends,
+            "norms": n.norms,
+            "total": n.total(),
+            "projections_if_dense": plan.dense_projections,
+            "total_if_dense": plan.dense_total,
+        },
+        "density": {
+            "links": budget.d_connectivity,
+            "low_rank": budget.d_spectral,
+            "rank": budget.rank,
+            "projections": (n.links + n.low_rank + n.dense) as f64 / plan.dense_projections as f64,
+            "model": n.total() as f64 / plan.dense_total as f64,
+        },
+        "bytes": memory,
+        "checkpoint_bytes": plan.checkpoint,
+        "flops_per_token": { "effective": plan.flops, "dense_equivalent": plan.dense_flops },
+        "updates": t.steps,
+        "tokens_per_update": t.batch * config.model.seq_len,
+        "tokens": t.steps * (t.batch * config.model.seq_len) as u64,
+    }))
+}
+
 /// Prints the whole account.
-pub fn print(config: &Config) -> Result<()> {
-    let (c, m, t) = (costs(config)?, &config.model, &config.train);
+pub fn print(config: &Config, as_json: bool) -> Result<()> {
+    let a = account(config)?;
+    if as_json {
+        return say(a);
+    }
     say(headline(config)?)?;
-    let millions = |n: usize| format!("{:>10.3} M", n as f64 / 1e6);
-    say(format!("parameters  links          {}", millions(c.links)))?;
-    say(format!("            low-rank       {}", millions(c.low_rank)))?;
-    say(format!("            embedding+head {}", millions(c.ends)))?;
-    say(format!("            norms          {}", millions(c.norms)))?;
+    let number = |v: &Value| v.as_f64().unwrap_or(f64::NAN);
+    let p = &a["parameters"];
+    let mut first = "parameters";
+    for (name, key) in [
+        ("links", "links"),
+        ("low-rank", "low_rank"),
+        ("dense projections", "dense_projections"),
+        ("embedding and head", "embedding_and_head"),
+        ("norms", "norms"),
+        ("total", "total"),
+        ("projections if dense", "projections_if_dense"),
+        ("total if dense", "total_if_dense"),
+    ] {
+        if number(&p[key]) > 0.0 {
+            say(format!("{first:<12}{name:<22}{:>12.3} M", number(&p[key]) / 1e6))?;
+            first = "";
+        }
+    }
+    let d = &a["density"];
     say(format!(
-        "            projections if dense {}, all if dense {}",
-        millions(c.dense_projections).trim(),
-        millions(c.dense_projections + c.ends + c.norms).trim()
+        "density     links {:.4}, low-rank {:.4} (rank {}), projections {:.4}, model {:.4}",
+        number(&d["links"]),
+        number(&d["low_rank"]),
+        d["rank"],
+        number(&d["projections"]),
+        number(&d["model"])
     ))?;
-    // f32 weights, gradients and two moments; links also carry an age, two index arrays and
-    // two packed copies of the values.
-    let dense_numbers =
-        c.low_rank + c.ends + c.norms + if config.method.dense { c.links } else { 0 };
-    let sparse_links = if config.method.dense { 0 } else { c.links };
-    let megabytes = |bytes: usize| format!("{:>10.1} MB", bytes as f64 / 1e6);
-    say(format!("bytes       weights        {}", megabytes(4 * (dense_numbers + sparse_links))))?;
-    say(format!("            gradients      {}", megabytes(4 * (dense_numbers + sparse_links))))?;
-    say(format!("            moments        {}", megabytes(8 * (dense_numbers + sparse_links))))?;
-    say(format!("            ages, indices  {}", megabytes((4 + 8 + 16 + 8) * sparse_links)))?;
-    say(format!("            activations    {}", megabytes(activation_bytes(config)?)))?;
-    // Forward 2, backward 4 per weight; attention 12·h·T/2 per token and layer (causal).
-    let attention = 6 * m.layers * m.hidden * m.seq_len;
-    let head = 6 * m.vocab * m.hidden;
-    let flops = |n: usize| 6 * n + head + attention;
+    let (cpu, cuda) = (&a["bytes"]["cpu"], &a["bytes"]["cuda"]);
+    say(format!("{:<34}{:>12}   {:>12}", "memory", "CPU", "CUDA"))?;
+    for (name, bytes) in cpu.as_object().into_iter().flatten() {
+        let mb = |v: &Value| format!("{:.1} MB", number(v) / 1e6);
+        say(format!("            {name:<22}{:>12}   {:>12}", mb(bytes), mb(&cuda[name])))?;
+    }
+    say(format!("checkpoint  {:.1} MB each", number(&a["checkpoint_bytes"]) / 1e6))?;
+    let f = &a["flops_per_token"];
     say(format!(
-        "FLOPs per token {:.4} GFLOP (dense equivalent {:.4})",
-        flops(c.links + c.low_rank) as f64 / 1e9,
-        flops(c.dense_projections) as f64 / 1e9
+        "compute     {:.4} GFLOP per token (dense equivalent {:.4})",
+        number(&f["effective"]) / 1e9,
+        number(&f["dense_equivalent"]) / 1e9
     ))?;
+    let (m, t) = (&config.model, &config.train);
     say(format!(
         "updates     {} of {} x {} tokens in micro-batches of {}; {:.1} M tokens in all",
         t.steps,
         t.batch,
         m.seq_len,
         t.micro_batch,
-        (t.steps * (t.batch * m.seq_len) as u64) as f64 / 1e6
+        number(&a["tokens"]) / 1e6
     ))
-}
-
-/// Planned activations of one micro-batch.
-fn activation_bytes(config: &Config) -> Result<usize> {
-    let (m, budget) = (&config.model, config.budget()?);
-    let tokens = (config.train.micro_batch * m.seq_len).next_multiple_of(64);
-    let aligned = config.method.aligned()?;
-    let (h, f) = (m.hidden, m.intermediate);
-    let kept = usize::from(aligned[3]) * h + usize::from(aligned[6]) * h;
-    let block = 3 * h + 3 * h + 2 * f + kept + 7 * budget.rank + m.heads + 2;
-    let shared = (2 * h + f) + (6 * h + 3 * f) + 4 * h;
-    Ok(4 * tokens * (m.layers * block + shared))
 }

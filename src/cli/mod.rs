@@ -1,8 +1,11 @@
 //! The command line: one file per subcommand. The only user of clap, and the one place where the
 //! device is chosen.
 
+mod completions;
 mod demo;
 mod device;
+mod disk;
+mod doctor;
 mod dry_run;
 mod eval;
 mod generate;
@@ -51,6 +54,10 @@ enum Command {
     Generate(generate::Args),
     /// Show what a shard, a dataset, a checkpoint or a run holds.
     Inspect(inspect::Args),
+    /// Check the machine: processor, memory, CUDA, disk, and which model sizes fit.
+    Doctor(doctor::Args),
+    /// Print a completion script for a shell.
+    Completions(completions::Args),
 }
 
 /// Parses the arguments, runs the command and maps the outcome to the exit code.
@@ -71,6 +78,8 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::run(args, &stop),
         Command::Generate(args) => generate::run(args, &stop),
         Command::Inspect(args) => inspect::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Completions(args) => completions::run(args),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

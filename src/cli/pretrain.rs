@@ -11,11 +11,12 @@ use crate::cli::demo::Demo;
 use crate::cli::device::{DeviceArgs, on_backend};
 use crate::cli::logging::Log;
 use crate::cli::progress::RunBar;
-use crate::cli::{dry_run, summary};
+use crate::cli::{disk, dry_run, summary};
 use crate::config::{Config, layers};
 use crate::data::{Dataset, DatasetOptions, Split};
 use crate::error::{Error, Result};
 use crate::metrics::Extras;
+use crate::train::plan::{Home, Plan};
 use crate::train::{RunOptions, RunSummary, Trainer, changes_on_resume};
 
 /// Preset that runs when nothing is asked for.
@@ -26,7 +27,7 @@ const DEFAULT_PRESET: &str = "tiny";
 /// Example: chtsl pretrain --preset 60m --data data/c4 --set method.total_sparsity=0.9
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Model size: tiny, 9m, 60m, 130m, 350m or 1b.
+    /// Model size: tiny, 9m, 60m, 130m, 350m or 1b; "list" shows them.
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
     /// TOML file with the sections model, method, topology, train and data.
@@ -50,9 +51,12 @@ pub struct Args {
     /// Let a resumed run change this key, for example train.steps; repeatable.
     #[arg(long, value_name = "KEY")]
     allow_change: Vec<String>,
-    /// Print parameters, densities, bytes and FLOPs, and stop.
+    /// Print parameters, densities, bytes, memory and FLOPs, and stop.
     #[arg(long)]
     dry_run: bool,
+    /// With --dry-run: print one JSON object.
+    #[arg(long, requires = "dry_run")]
+    json: bool,
     /// Write metrics.csv beside metrics.jsonl.
     #[arg(long)]
     csv: bool,
@@ -66,11 +70,14 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: Args, stop: &AtomicBool, log: &Log) -> Result<()> {
+    if args.preset.as_deref() == Some("list") {
+        return dry_run::presets();
+    }
     let out = run_folder(&args)?;
     let checkpoint = find_checkpoint(&args, &out)?;
     let config = configuration(&args, checkpoint.as_ref())?;
     if args.dry_run {
-        return dry_run::print(&config);
+        return dry_run::print(&config, args.json);
     }
     let backend = args.device.open(config.train.precision)?;
     std::fs::create_dir_all(&out).map_err(Error::io("create", &out))?;
@@ -82,6 +89,8 @@ pub fn run(args: Args, stop: &AtomicBool, log: &Log) -> Result<()> {
         )));
     }
     probe(&out)?;
+    let plan = Plan::new(&config, Home::Cpu)?;
+    disk::check_space(&out, &plan, config.train.keep_checkpoints)?;
     checkpoint::save::remove_stale_staging(&out)?;
     log.to_file(&out)?;
     let demo = match &args.data {

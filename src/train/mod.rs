@@ -7,6 +7,7 @@
 pub mod account;
 mod clock;
 mod events;
+pub mod plan;
 mod report;
 mod resume;
 mod watch;
