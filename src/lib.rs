@@ -15,6 +15,7 @@
 //! |---|---|---|
 //! | [`cli`] | subcommands; the only user of clap | everything below |
 //! | [`train`], [`mod@eval`], [`generate`] | loops over batches, rows, tokens | data, model, optim, topology, checkpoint, metrics |
+//! | [`plot`] | charts and a page of runs, from their metrics | metrics |
 //! | [`checkpoint`], [`metrics`] | what a run leaves on disk | layer, backend, sparse |
 //! | [`optim`] | gradient norm, Adam, learning rate | model, backend |
 //! | [`model`] | embedding, blocks, head; decoding | layer, backend |
@@ -40,6 +41,7 @@ pub mod layer;
 pub mod metrics;
 pub mod model;
 pub mod optim;
+pub mod plot;
 pub mod rng;
 pub mod sparse;
 pub mod topology;

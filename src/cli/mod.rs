@@ -11,6 +11,7 @@ mod eval;
 mod generate;
 mod inspect;
 mod logging;
+mod plot;
 mod prepare;
 mod pretrain;
 mod progress;
@@ -54,6 +55,8 @@ enum Command {
     Generate(generate::Args),
     /// Show what a shard, a dataset, a checkpoint or a run holds.
     Inspect(inspect::Args),
+    /// Draw loss, perplexity, overlap, link turnover and speed of runs.
+    Plot(plot::Args),
     /// Check the machine: processor, memory, CUDA, disk, and which model sizes fit.
     Doctor(doctor::Args),
     /// Print a completion script for a shell.
@@ -78,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::run(args, &stop),
         Command::Generate(args) => generate::run(args, &stop),
         Command::Inspect(args) => inspect::run(args),
+        Command::Plot(args) => plot::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Completions(args) => completions::run(args),
     });

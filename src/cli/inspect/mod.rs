@@ -88,6 +88,14 @@ fn print(value: &Value, depth: usize) -> Result<()> {
                             Value::Number(n) if n.is_f64() => {
                                 format!("{k} {:.4}", n.as_f64().unwrap_or(f64::NAN))
                             }
+                            Value::Object(h) if h.contains_key("bins") => {
+                                format!(
+                                    "{k} {}..{} (mean {:.1})",
+                                    h["least"],
+                                    h["most"],
+                                    h["mean"].as_f64().unwrap_or(f64::NAN)
+                                )
+                            }
                             v => format!("{k} {v}"),
                         })
                         .collect();
