@@ -4,7 +4,7 @@ use std::ffi::{CString, c_char, c_int, c_long, c_void};
 use std::process::Command;
 
 use chtsl::backend::cuda::device::Device;
-use chtsl::backend::cuda::driver::{self, CudaVersion, Toolkit};
+use chtsl::backend::cuda::driver::{self, CudaVersion, Driver, Toolkit};
 use chtsl::backend::cuda::runtime::{Launchers, Runtime};
 use chtsl::error::{Error, Result};
 use libloading::Library;
@@ -118,10 +118,13 @@ pub fn launchers() -> &'static Launchers {
     unsafe { &*chtsl_emulation::launchers().cast::<Launchers>() }
 }
 
+pub fn open_driver() -> Result<Driver> {
+    let version = CudaVersion::parse("13.0").unwrap();
+    driver::open_for(&Toolkit { version, dir: std::env::temp_dir() })
+}
+
 pub fn open() -> Result<Device> {
-    let toolkit =
-        Toolkit { version: CudaVersion::parse("13.0").unwrap(), dir: std::env::temp_dir() };
-    Device::new(driver::open_for(&toolkit)?, launchers())
+    Device::new(open_driver()?, launchers())
 }
 
 /// A piece of device memory that is given back.

@@ -3,10 +3,11 @@
 use std::ffi::c_void;
 use std::sync::Arc;
 
+use chtsl::backend::cuda::device::Device;
 use chtsl::backend::cuda::runtime::Runtime;
 
 use crate::products::{Case, product};
-use crate::stand_ins::{Piece, on_stand_ins, open};
+use crate::stand_ins::{Piece, launchers, on_stand_ins, open, open_driver};
 
 /// Every call works as a thread's first, the last one too.
 #[test]
@@ -15,7 +16,8 @@ fn threads_that_never_had_the_context() {
         fn on_new_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
             std::thread::scope(|s| s.spawn(work).join().unwrap())
         }
-        let device = Arc::new(on_new_thread(|| open().unwrap()));
+        let driver = on_new_thread(|| open_driver().unwrap());
+        let device = Arc::new(on_new_thread(|| Device::new(driver, launchers()).unwrap()));
         let d = &device;
         let allocate = || on_new_thread(|| d.allocate(64).unwrap() as usize) as *mut c_void;
         let (a, b) = (allocate(), allocate());

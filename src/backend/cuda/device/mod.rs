@@ -66,13 +66,13 @@ impl Device {
         Device::new(driver::open()?, launchers)
     }
 
-    /// A stream and the dense library on an open driver, for kernels of `launchers`. The calling thread
-    /// is the one that opened the driver.
+    /// A stream and the dense library on an open driver, for kernels of `launchers`.
     ///
     /// Errors: `Error::Device` as [`Device::open`].
     pub fn new(driver: Driver, launchers: &'static Launchers) -> Result<Self> {
+        driver.make_current();
         let mut handle = std::ptr::null_mut();
-        // SAFETY: a context is current on this thread since `open`; `handle` is one pointer.
+        // SAFETY: a context is current; `handle` is one pointer.
         driver.check("cuStreamCreate", unsafe {
             (driver.functions().cuStreamCreate)(&mut handle, NON_BLOCKING)
         })?;
