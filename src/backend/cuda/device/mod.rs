@@ -43,7 +43,19 @@ unsafe impl Send for Stream {}
 unsafe impl Sync for Stream {}
 
 const NON_BLOCKING: u32 = 1;
-const OUT_OF_MEMORY: c_int = 2;
+
+/// A mark on the stream that knows its time.
+struct Event {
+    handle: *mut c_void,
+    destroy: unsafe extern "C" fn(*mut c_void) -> c_int,
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // SAFETY: made by cuEventCreate, used by nobody else.
+        unsafe { (self.destroy)(self.handle) };
+    }
+}
 
 impl Device {
     /// Opens the first device that the process may see.
@@ -51,9 +63,16 @@ impl Device {
     /// Errors: `Error::Device` with one sentence that says what is missing and what to do.
     pub fn open() -> Result<Self> {
         let launchers = launchers()?;
-        let driver = driver::open()?;
+        Device::new(driver::open()?, launchers)
+    }
+
+    /// A stream and the dense library on an open driver, for kernels of `launchers`.
+    ///
+    /// Errors: `Error::Device` as [`Device::open`].
+    pub fn new(driver: Driver, launchers: &'static Launchers) -> Result<Self> {
+        driver.make_current();
         let mut handle = std::ptr::null_mut();
-        // SAFETY: a context is current on this thread since `open`; `handle` is one pointer.
+        // SAFETY: a context is current; `handle` is one pointer.
         driver.check("cuStreamCreate", unsafe {
             (driver.functions().cuStreamCreate)(&mut handle, NON_BLOCKING)
         })?;
@@ -69,6 +88,27 @@ impl Device {
 
     fn check(&self, call: &'static str, code: c_int) -> Result<()> {
         self.driver.check(call, code)
+    }
+
+    fn event(&self) -> Result<Event> {
+        let f = self.driver.functions();
+        let mut handle = std::ptr::null_mut();
+        // SAFETY: one pointer.
+        self.check("cuEventCreate", unsafe { (f.cuEventCreate)(&mut handle, 0) })?;
+        Ok(Event { handle, destroy: f.cuEventDestroy_v2 })
+    }
+
+    fn record(&self, event: &Event) -> Result<()> {
+        let record = self.driver.functions().cuEventRecord;
+        // SAFETY: our own event and stream.
+        self.check("cuEventRecord", unsafe { record(event.handle, self.stream.handle) })
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        // What the fields give back lives in the context, and this may be a thread that never had it.
+        self.driver.make_current();
     }
 }
 
@@ -133,7 +173,7 @@ unsafe impl Runtime for Device {
         let mut pointer = 0u64;
         // SAFETY: `pointer` is one device pointer.
         let code = unsafe { (self.driver.functions().cuMemAlloc_v2)(&mut pointer, bytes) };
-        if code == OUT_OF_MEMORY {
+        if code == driver::OUT_OF_MEMORY {
             let (free, total) = self.driver.memory_now();
             let mb = |bytes: usize| bytes as f64 / 1e6;
             return Err(Error::Memory(format!(
@@ -208,32 +248,18 @@ unsafe impl Runtime for Device {
 
     fn time(&self, work: &mut dyn FnMut()) -> Result<Duration> {
         self.driver.make_current();
-        let f = self.driver.functions();
-        let mut events = [std::ptr::null_mut::<c_void>(); 2];
-        for event in &mut events {
-            // SAFETY: one pointer each.
-            self.check("cuEventCreate", unsafe { (f.cuEventCreate)(event, 0) })?;
-        }
+        let (start, end) = (self.event()?, self.event()?);
+        self.record(&start)?;
+        work();
+        self.record(&end)?;
+        self.synchronize()?;
         let mut milliseconds = 0f32;
-        let measured = (|| {
-            let record = |event| {
-                // SAFETY: an event that was made above, our own stream.
-                self.check("cuEventRecord", unsafe { (f.cuEventRecord)(event, self.stream.handle) })
-            };
-            record(events[0])?;
-            work();
-            record(events[1])?;
-            self.synchronize()?;
-            // SAFETY: both events are over.
-            self.check("cuEventElapsedTime", unsafe {
-                (f.cuEventElapsedTime)(&mut milliseconds, events[0], events[1])
-            })
-        })();
-        for event in events {
-            // SAFETY: made above.
-            unsafe { (f.cuEventDestroy_v2)(event) };
-        }
-        measured.map(|()| Duration::from_secs_f64(f64::from(milliseconds.max(0.0)) / 1e3))
+        // SAFETY: both events are over.
+        self.check("cuEventElapsedTime", unsafe {
+            let elapsed = self.driver.functions().cuEventElapsedTime;
+            elapsed(&mut milliseconds, start.handle, end.handle)
+        })?;
+        Ok(Duration::from_secs_f64(f64::from(milliseconds.max(0.0)) / 1e3))
     }
 
     fn fault(&self, status: i32) -> String {
@@ -244,6 +270,11 @@ unsafe impl Runtime for Device {
         self.driver.make_current();
         let mut dense = self.dense.lock().expect("not poisoned");
         // SAFETY: passed on from the caller.
-        unsafe { dense.multiply(product, self.stream.handle) }
+        let result = unsafe { dense.multiply(product, self.stream.handle) };
+        match result {
+            // The library has one status for whatever the device ran into: the driver knows more.
+            Err(Error::Device(_)) => self.synchronize().and(result),
+            _ => result,
+        }
     }
 }
