@@ -87,6 +87,11 @@ pub(super) fn transposed(
     }
 }
 
+/// Naive or default: a further version asked of the backend is that of the other kernels of a dense product.
+fn scatter_version(cuda: &Cuda) -> i32 {
+    i32::from(cuda.version == 1)
+}
+
 /// The links as a dense matrix in scratch memory, which stays borrowed while it is used.
 fn scatter<'a>(
     cuda: &'a Cuda,
@@ -98,7 +103,7 @@ fn scatter<'a>(
     let memory = cuda.scratch(Scratch::Dense, bytes)?;
     let out =
         super::memory::matrix(memory.pointer(), w.index.rows, w.index.cols, stride, cuda.element);
-    launch!(cuda, scatter_values(w.index.csr(), w.values.raw(), out))?;
+    launch!(cuda, scatter_values(w.index.csr(), w.values.raw(), out, scatter_version(cuda)))?;
     let operand =
         GemmOperand { data: memory.pointer(), element: cuda.element, stride, transposed: false };
     Ok((memory, operand))
@@ -133,5 +138,5 @@ pub(super) fn gathered_gradient(
     };
     cuda.gemm(&product)?;
     let dense = super::memory::matrix(memory.pointer(), rows, cols, cols, Element::F32);
-    launch!(cuda, scatter_gather(w.index.csr(), dense, dvalues))
+    launch!(cuda, scatter_gather(w.index.csr(), dense, dvalues, scatter_version(cuda)))
 }
