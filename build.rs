@@ -49,9 +49,10 @@ fn decide(root: &Path, out: &Path) -> Decision {
     let gpu = ["/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg"];
     let gpu = gpu.iter().any(|p| Path::new(p).exists());
     nvcc::decide(wish, gpu, || {
-        // nvcc compiles for the machine it runs on, and the backend is tested on Linux only.
-        if variable("TARGET") != variable("HOST") || variable("CARGO_CFG_TARGET_OS") != "linux" {
-            return Search::Missing;
+        let names = ["HOST", "TARGET", "CARGO_CFG_TARGET_OS", "CARGO_CFG_TARGET_ARCH"];
+        let [host, target, os, arch] = names.map(variable);
+        if let Some(why) = nvcc::not_here(&host, &target, &os, &arch) {
+            return Search::NotHere(why);
         }
         nvcc::search(&Places::new(|name| env::var_os(name), root), out)
     })

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # gpu-pack.sh FOLDER - builds, on a machine with cargo and nvcc, what gpu.sh needs on a machine without either: the test
-# and bench programs with CUDA kernels in them, stripped, the peers and the script itself. No GPU is needed here.
+# and bench programs with CUDA kernels in them, stripped, the peers and the script itself, as a folder and as
+# FOLDER.tar.gz. No GPU is needed here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=${1:?usage: gpu-pack.sh FOLDER}
@@ -21,4 +22,6 @@ cargo build --release
 cp target/release/chtsl "$folder/chtsl" && strip "$folder/chtsl"
 cp benches/gpu.sh "$folder/" && cp -r benches/peers "$folder/peers"
 git rev-parse HEAD > "$folder/commit"
-du -sh "$folder"
+# The programs hold the same kernels several times over: packed they are a fifth.
+tar -C "$(dirname "$folder")" -czf "$folder.tar.gz" "$(basename "$folder")"
+du -sh "$folder" "$folder.tar.gz"

@@ -140,8 +140,27 @@ pub enum Search {
     Found(Toolkit),
     /// There is no nvcc.
     Missing,
+    /// There was no search, because kernels are not built here: a sentence.
+    NotHere(String),
     /// The first candidate, and why it is not usable; no later one was either.
     Unusable(PathBuf, String),
+}
+
+/// Why kernels are not built on `host` for `target` (with the operating system `os` on the processor
+/// `arch`), if they are not: nvcc compiles the host's side for the machine it runs on, and NVIDIA has it
+/// for these two.
+pub fn not_here(host: &str, target: &str, os: &str, arch: &str) -> Option<String> {
+    let supported = os == "linux" && (arch == "x86_64" || arch == "aarch64");
+    if host == target && supported {
+        return None;
+    }
+    let this = match host == target {
+        true => format!("this is {host}"),
+        false => format!("this build is on {host} for {target}"),
+    };
+    Some(format!(
+        "kernels are built for Linux x86_64 or aarch64 hosts building for themselves, and {this}"
+    ))
 }
 
 /// Takes the first usable candidate. `scratch` is a folder for a test kernel.
@@ -265,6 +284,11 @@ pub fn decide(wish: Wish, gpu: bool, search: impl FnOnce() -> Search) -> Decisio
              /usr/local/cuda or {PROJECT}; install the CUDA toolkit 12.4 or newer, or: {HOW_TO_GET}"
         )),
         Search::Missing => Decision::Cpu { reason: "no nvcc found".into(), warn: gpu },
+        Search::NotHere(why) if required => Decision::Fail(format!(
+            "CHTSL_CUDA=require, but {why}: build on the machine that is to run it, or a CPU build with \
+             CHTSL_CUDA=off"
+        )),
+        Search::NotHere(reason) => Decision::Cpu { reason, warn: gpu },
         Search::Unusable(nvcc, why) => {
             let reason = format!("{} is not usable: {why}", nvcc.display());
             match required {

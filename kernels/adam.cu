@@ -96,7 +96,7 @@ chtsl_status CHTSL_SYMBOL(adam)(float* p, const float* g, float* m, float* v, fl
         if (operand.type != CHTSL_BF16) return CHTSL_UNSUPPORTED;
         if (uint64_t(operand.rows) * operand.cols != len || operand.stride < operand.cols) return CHTSL_BAD_SHAPE;
     }
-    Update u{p, g, m, v, ages, table, table_len, size_t(len), step, static_cast<bf16*>(operand.data), operand.cols, operand.stride};
+    Update u{p, g, m, v, ages, table, table_len, size_t(len), step, data<bf16>(operand), operand.cols, operand.stride};
     uint64_t each = version == 1 ? 1 : 4, blocks = (len + each * block_threads - 1) / (each * block_threads);
     if (blocks > largest_extent) return CHTSL_TOO_LARGE;
     auto on = static_cast<cudaStream_t>(stream);

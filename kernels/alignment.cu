@@ -109,8 +109,8 @@ chtsl_status forward(const chtsl_act& s, const chtsl_act& l, const chtsl_act& o,
     uint32_t width = min(s.stride, o.stride);
     if (l.data) width = min(width, l.stride);
     if (sums.data) width = min(width, sums.stride);
-    Forward<T> p{static_cast<const T*>(s.data), static_cast<const T*>(l.data), static_cast<T*>(o.data),
-                 static_cast<float*>(sums.data), s.stride, l.stride, o.stride, sums.stride, s.features, width};
+    Forward<T> p{data<T>(s), data<T>(l), data<T>(o),
+                 data<float>(sums), s.stride, l.stride, o.stride, sums.stride, s.features, width};
     if (width == 0) return CHTSL_OK;
     switch (version) {
         case 1: LAUNCH(alignment_forward_naive_kernel<T>, dim3(width / 128), dim3(128), 0, stream, p); break;
@@ -125,8 +125,8 @@ template <class T>
 chtsl_status backward(const chtsl_act& d_o, const chtsl_act& o, const chtsl_act& l, const chtsl_act& c, const chtsl_act& d_s,
                       const chtsl_act& d_l, int32_t version, cudaStream_t stream) {
     uint32_t width = min(min(min(d_o.stride, o.stride), min(l.stride, c.stride)), min(d_s.stride, d_l.stride));
-    Backward<T> p{static_cast<const T*>(d_o.data), static_cast<const T*>(o.data), static_cast<const T*>(l.data),
-                  static_cast<const float*>(c.data), static_cast<T*>(d_s.data), static_cast<T*>(d_l.data), d_o.stride, o.stride,
+    Backward<T> p{data<T>(d_o), data<T>(o), data<T>(l),
+                  data<float>(c), data<T>(d_s), data<T>(d_l), d_o.stride, o.stride,
                   l.stride, d_s.stride, d_l.stride, o.features, width};
     if (width == 0 || o.features == 0) return CHTSL_OK;
     if (uint64_t(width / 128) * o.features > largest_extent) return CHTSL_TOO_LARGE;

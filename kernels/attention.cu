@@ -88,6 +88,23 @@ template <int per> DEVICE void weigh(float (&sum)[4][per], const float* weights,
     }
 }
 
+DEVICE void put(float* to, float a, float b, float c, float d) { *reinterpret_cast<float4*>(to) = float4{a, b, c, d}; }
+
+// Writes a thread's 4 x 4 block transposed: to[column][row].
+DEVICE void put_transposed(float* to, const float (&s)[4][4], uint32_t y, uint32_t x) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) put(to + (x + j) * row + y, s[0][j], s[1][j], s[2][j], s[3][j]);
+}
+
+// Writes the sums of weigh as a [feature][position] tile. In 16-byte pieces it would cost registers that are not there.
+template <int per> DEVICE void put_features(float* to, const float (&sum)[4][per], uint32_t head_dim, uint32_t first_row, uint32_t column) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+#pragma unroll
+        for (int j = 0; j < per; ++j)
+            if (column + 16 * j < head_dim) to[(column + 16 * j) * row + first_row + i] = sum[i][j];
+}
+
 // Whether the query at position q sees the key at position k.
 DEVICE bool sees(const chtsl_attention& a, const Place& p, uint32_t q, uint32_t k) {
     return q < a.seq_len && k <= q && k >= start_of(a, p.token + q);
@@ -150,7 +167,7 @@ template <class T, int per> __global__ void __launch_bounds__(block_threads, 2) 
                 if (!sees(a, p, p.first + first_row + i, first + 4 * x + j)) s[i][j] = -INFINITY;
                 top = fmaxf(top, s[i][j]);
             }
-            for (int step = 8; step > 0; step /= 2) top = fmaxf(top, __shfl_xor_sync(all_lanes, top, step));
+            top = warp_max<16>(top);
             bool any = top != -INFINITY;  // else nothing is seen yet
             float shrink = any ? __expf(max[i] - top) : 1.0f, more = 0;
 #pragma unroll
@@ -158,12 +175,11 @@ template <class T, int per> __global__ void __launch_bounds__(block_threads, 2) 
                 s[i][j] = any ? __expf(s[i][j] - top) : 0.0f;
                 more += s[i][j];
             }
-            for (int step = 8; step > 0; step /= 2) more += __shfl_xor_sync(all_lanes, more, step);
             max[i] = top;
-            total[i] = total[i] * shrink + more;
+            total[i] = total[i] * shrink + warp_sum<16>(more);
 #pragma unroll
             for (int j = 0; j < per; ++j) sum[i][j] *= shrink;
-            *reinterpret_cast<float4*>(weights + (first_row + i) * row + 4 * x) = float4{s[i][0], s[i][1], s[i][2], s[i][3]};
+            put(weights + (first_row + i) * row + 4 * x, s[i][0], s[i][1], s[i][2], s[i][3]);
         }
         __syncthreads();
         weigh<per>(sum, weights, v, a.head_dim, first_row, x);
@@ -175,10 +191,10 @@ template <class T, int per> __global__ void __launch_bounds__(block_threads, 2) 
         uint32_t position = p.first + first_row + i;
         float inverse = position < a.seq_len ? 1.0f / total[i] : 0.0f;
 #pragma unroll
-        for (int j = 0; j < per; ++j)
-            if (x + 16 * j < a.head_dim) q[(x + 16 * j) * row + first_row + i] = sum[i][j] * inverse;
+        for (int j = 0; j < per; ++j) sum[i][j] *= inverse;
         if (x == 0 && position < a.seq_len) h.lse[p.head * h.lse_stride + p.token + position] = max[i] + logf(total[i]);
     }
+    put_features(q, sum, a.head_dim, first_row, x);
     __syncthreads();
     store(q, out, h.out_stride, a, p, false, 1.0f);
 }
@@ -211,12 +227,6 @@ DEVICE void recompute(float (&probability)[4][4], float (&gradient)[4][4], const
         }
 }
 
-// Writes a thread's 4 x 4 block transposed: to[column][row].
-DEVICE void put_transposed(float* to, const float (&s)[4][4], uint32_t y, uint32_t x) {
-#pragma unroll
-    for (int j = 0; j < 4; ++j) *reinterpret_cast<float4*>(to + (x + j) * row + y) = float4{s[0][j], s[1][j], s[2][j], s[3][j]};
-}
-
 // dk and dv of 64 keys: grid as forward, query tiles from the own one on.
 template <class T, int per> __global__ void __launch_bounds__(block_threads, 2) attention_backward_keys_kernel(chtsl_attention a, Heads<T> h) {
     DYNAMIC_SHARED(float, shared);
@@ -245,11 +255,8 @@ template <class T, int per> __global__ void __launch_bounds__(block_threads, 2) 
         weigh<per>(dk, weights, q, a.head_dim, y, x);
     }
     __syncthreads();
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-#pragma unroll
-        for (int j = 0; j < per; ++j)
-            if (x + 16 * j < a.head_dim) q[(x + 16 * j) * row + y + i] = dk[i][j], dout[(x + 16 * j) * row + y + i] = dv[i][j];
+    put_features(q, dk, a.head_dim, y, x);
+    put_features(dout, dv, a.head_dim, y, x);
     __syncthreads();
     store(q, h.dk, h.dk_stride, a, p, true, 1.0f);
     store(dout, h.dv, h.dv_stride, a, p, false, 1.0f);
@@ -276,16 +283,12 @@ template <class T, int per> __global__ void __launch_bounds__(block_threads, 2) 
         float probability[4][4], gradient[4][4];
         recompute<T>(probability, gradient, a, p, q, k, v, dout, lse, delta, p.first, first, y, 4 * x);
 #pragma unroll
-        for (int i = 0; i < 4; ++i) *reinterpret_cast<float4*>(weights + (y + i) * row + 4 * x) = float4{gradient[i][0], gradient[i][1], gradient[i][2], gradient[i][3]};
+        for (int i = 0; i < 4; ++i) put(weights + (y + i) * row + 4 * x, gradient[i][0], gradient[i][1], gradient[i][2], gradient[i][3]);
         __syncthreads();
         weigh<per>(dq, weights, k, a.head_dim, y, x);
     }
     __syncthreads();
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-#pragma unroll
-        for (int j = 0; j < per; ++j)
-            if (x + 16 * j < a.head_dim) q[(x + 16 * j) * row + y + i] = dq[i][j];
+    put_features(q, dq, a.head_dim, y, x);
     __syncthreads();
     store(q, h.dq, h.dq_stride, a, p, true, h.scale);
 }
@@ -293,22 +296,8 @@ template <class T, int per> __global__ void __launch_bounds__(block_threads, 2) 
 // Decoding: grid (heads, sequences), 128 threads; positions go round the threads.
 constexpr uint32_t decode_threads = 128;
 
-DEVICE float block_reduce(float v, bool maximum, float* shared) {
-    for (int step = 16; step > 0; step /= 2) {
-        float other = __shfl_xor_sync(all_lanes, v, step);
-        v = maximum ? fmaxf(v, other) : v + other;
-    }
-    __syncthreads();  // the result before has been read
-    if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = v;
-    __syncthreads();
-    v = shared[0];
-    for (uint32_t w = 1; w < decode_threads / 32; ++w) v = maximum ? fmaxf(v, shared[w]) : v + shared[w];
-    return v;
-}
-
 template <class T> __global__ void __launch_bounds__(decode_threads) attention_decode_kernel(chtsl_attention a, Heads<T> h, uint32_t position, uint32_t max_len, float* keys, float* values, float* scores, T* out) {
     __shared__ float query[most_head_dim];
-    __shared__ float warps[decode_threads / 32];
     uint32_t head = blockIdx.x, sequence = blockIdx.y, half = a.head_dim / 2;
     size_t first = (size_t(sequence) * a.heads + head) * a.head_dim;
     keys += first * max_len, values += first * max_len;
@@ -331,17 +320,17 @@ template <class T> __global__ void __launch_bounds__(decode_threads) attention_d
         scores[t] = s;
         max = fmaxf(max, s);
     }
-    max = block_reduce(max, true, warps);
+    max = block_max<decode_threads>(max);
     for (uint32_t t = threadIdx.x; t <= position; t += decode_threads) {
         float e = __expf(scores[t] - max);
         scores[t] = e;
         sum += e;
     }
-    sum = block_reduce(sum, false, warps);
+    sum = block_sum<decode_threads>(sum);
     for (uint32_t f = 0; f < a.head_dim; ++f) {
         float v = 0;
         for (uint32_t t = threadIdx.x; t <= position; t += decode_threads) v += scores[t] * values[size_t(f) * max_len + t];
-        v = block_reduce(v, false, warps);
+        v = block_sum<decode_threads>(v);
         if (threadIdx.x == 0) out[(head * a.head_dim + f) * h.out_stride + sequence] = from_float<T>(v / sum);
     }
 }
@@ -361,8 +350,6 @@ chtsl_status check_heads(const chtsl_attention& a, std::initializer_list<const c
     }
     return CHTSL_OK;
 }
-
-template <class T> T* data(const chtsl_act& x) { return static_cast<T*>(x.data); }
 
 template <class T> Heads<T> inputs(const chtsl_attention& a, const chtsl_act& q, const chtsl_act& k, const chtsl_act& v, const chtsl_act& out) {
     Heads<T> h{};

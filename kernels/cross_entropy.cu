@@ -56,7 +56,6 @@ constexpr uint32_t finish_threads = 256;
 
 // One block. A thread combines the shares of its tokens in order; losses are added over threads in a fixed tree.
 template <class T> __global__ void __launch_bounds__(finish_threads) finish_kernel(const T* __restrict__ logits, size_t stride, uint32_t vocab, uint32_t tokens, const uint32_t* __restrict__ targets, const float* __restrict__ partial, uint32_t shares, float* lse, double* loss) {
-    __shared__ double warps[finish_threads / 32];
     double sum = 0;
     for (uint32_t n = threadIdx.x; n < tokens; n += finish_threads) {
         float top = -INFINITY, total = 0;
@@ -66,13 +65,8 @@ template <class T> __global__ void __launch_bounds__(finish_threads) finish_kern
         uint32_t target = targets[n];
         if (target < vocab) sum += value - double(to_float(logits[target * stride + n]));
     }
-    for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(all_lanes, sum, step);
-    if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = sum;
-    __syncthreads();
-    if (threadIdx.x > 0) return;
-    double total = *loss;
-    for (uint32_t w = 0; w < finish_threads / 32; ++w) total += warps[w];
-    *loss = total;
+    sum = block_sum<finish_threads>(sum);
+    if (threadIdx.x == 0) *loss += sum;
 }
 
 // Grid (stride / 64, vocabulary / 1024), 256 threads.
@@ -104,17 +98,16 @@ template <class T> __global__ void __launch_bounds__(block_threads, 4) gradient_
 }
 
 template <class T> chtsl_status loss_of(const chtsl_act& logits, const uint32_t* targets, float* lse, float* partial, double* loss, cudaStream_t stream) {
-    auto data = static_cast<const T*>(logits.data);
     uint32_t shares = shares_of(logits.features);
-    LAUNCH(share_kernel<T>, dim3(logits.stride / tile_tokens, shares), dim3(block_threads), 0, stream, data, size_t(logits.stride), logits.features, partial);
+    LAUNCH(share_kernel<T>, dim3(logits.stride / tile_tokens, shares), dim3(block_threads), 0, stream, data<T>(logits), size_t(logits.stride), logits.features, partial);
     CHTSL_TRY(launch_status());
-    LAUNCH(finish_kernel<T>, dim3(1), dim3(finish_threads), 0, stream, data, size_t(logits.stride), logits.features, logits.tokens, targets, partial, shares, lse, loss);
+    LAUNCH(finish_kernel<T>, dim3(1), dim3(finish_threads), 0, stream, data<T>(logits), size_t(logits.stride), logits.features, logits.tokens, targets, partial, shares, lse, loss);
     return launch_status();
 }
 
 template <class T> chtsl_status gradient_of(const chtsl_act& logits, const uint32_t* targets, const float* lse, float scale, cudaStream_t stream) {
     dim3 grid(logits.stride / tile_tokens, (logits.features + rows_per_block - 1) / rows_per_block);
-    LAUNCH(gradient_kernel<T>, grid, dim3(block_threads), 0, stream, static_cast<T*>(logits.data), size_t(logits.stride), logits.features, logits.tokens, targets, lse, scale);
+    LAUNCH(gradient_kernel<T>, grid, dim3(block_threads), 0, stream, data<T>(logits), size_t(logits.stride), logits.features, logits.tokens, targets, lse, scale);
     return launch_status();
 }
 

@@ -1,6 +1,7 @@
 // elementwise.cu - operations element by element, and the sum of squares. Contract: include/elementwise.h.
 // Every pass is bound by memory: a thread takes eight neighbouring elements with 16-byte accesses. Activations
 // include their padding, where all operands are zero and every operation gives zero.
+#include <initializer_list>
 #include "common/device.cuh"
 #include "common/eight.cuh"
 #include "common/shape.cuh"
@@ -63,27 +64,17 @@ template <class T> __global__ void __launch_bounds__(block_threads) swiglu_backw
 // Sums in f64: a thread strides over the whole array, a block adds in a fixed tree, one more block adds the blocks.
 constexpr uint32_t most_partials = 1024, per_partial = 4096;
 
-DEVICE double block_sum(double v) {
-    __shared__ double warps[block_threads / 32];
-    for (int step = 16; step > 0; step /= 2) v += __shfl_xor_sync(all_lanes, v, step);
-    if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = v;
-    __syncthreads();
-    double sum = 0;
-    for (uint32_t w = 0; w < block_threads / 32; ++w) sum += warps[w];
-    return sum;
-}
-
 __global__ void __launch_bounds__(block_threads) squares_kernel(const float* __restrict__ x, size_t len, double* partial) {
     double sum = 0;
     for (size_t i = size_t(blockIdx.x) * block_threads + threadIdx.x; i < len; i += size_t(gridDim.x) * block_threads) sum += double(x[i]) * x[i];
-    sum = block_sum(sum);
+    sum = block_sum<block_threads>(sum);
     if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
 __global__ void __launch_bounds__(block_threads) add_partials_kernel(const double* __restrict__ partial, uint32_t count, double* to) {
     double sum = 0;
     for (uint32_t i = threadIdx.x; i < count; i += block_threads) sum += partial[i];
-    sum = block_sum(sum);
+    sum = block_sum<block_threads>(sum);
     if (threadIdx.x == 0) *to = sum;
 }
 
@@ -95,24 +86,23 @@ template <class T> __global__ void __launch_bounds__(block_threads) column_kerne
 
 uint32_t partials(uint64_t len) { return uint32_t(min(uint64_t(most_partials), (len + per_partial - 1) / per_partial)); }
 
-// Grid for n elements, eight per thread.
-chtsl_status grid_for(size_t n, dim3& grid) {
-    size_t blocks = (n / 8 + block_threads - 1) / block_threads;
+// Runs launch(zero of the element type, grid, elements) on activations of one type, shape and stride: to an element-wise
+// pass they are arrays, of which a thread takes eight elements.
+template <class F> chtsl_status by_eight(std::initializer_list<const chtsl_act*> all, F launch) {
+    const chtsl_act& first = **all.begin();
+    for (const chtsl_act* x : all) {
+        CHTSL_TRY(check_act(*x, first.features, first.tokens));
+        if (x->type != first.type) return CHTSL_UNSUPPORTED;
+        if (x->stride != first.stride) return CHTSL_BAD_SHAPE;
+    }
+    size_t n = size_t(first.features) * first.stride, blocks = (n / 8 + block_threads - 1) / block_threads;
     if (blocks > largest_extent) return CHTSL_TOO_LARGE;
-    grid = dim3(unsigned(blocks));
-    return CHTSL_OK;
+    if (n == 0) return CHTSL_OK;
+    dim3 grid{unsigned(blocks)};
+    if (first.type == CHTSL_BF16) launch(bf16{}, grid, n);
+    else launch(float{}, grid, n);
+    return launch_status();
 }
-
-// Activations of the extents and type of `like`, without gaps between them.
-chtsl_status check_alike(const chtsl_act& like, const chtsl_act& x) {
-    CHTSL_TRY(check_act(x, like.features, like.tokens));
-    if (x.type != like.type) return CHTSL_UNSUPPORTED;
-    return x.stride == like.stride ? CHTSL_OK : CHTSL_BAD_SHAPE;
-}
-
-size_t elements(const chtsl_act& x) { return size_t(x.features) * x.stride; }
-
-template <class T> T* data(const chtsl_act& x) { return static_cast<T*>(x.data); }
 
 }  // namespace
 
@@ -125,51 +115,31 @@ chtsl_status CHTSL_SYMBOL(elementwise_cast)(chtsl_matrix from, chtsl_matrix to, 
     if (!from.data || !to.data) return CHTSL_BAD_SHAPE;
     dim3 grid(tiles * to.rows), block(block_threads);
     auto on = static_cast<cudaStream_t>(stream);
-    auto source = static_cast<const float*>(from.data);
-    if (to.type == CHTSL_BF16) LAUNCH(cast_kernel<bf16>, grid, block, 0, on, source, from.stride, from.cols, static_cast<bf16*>(to.data), to.stride, tiles);
-    else LAUNCH(cast_kernel<float>, grid, block, 0, on, source, from.stride, from.cols, static_cast<float*>(to.data), to.stride, tiles);
+    auto source = data<float>(from);
+    if (to.type == CHTSL_BF16) LAUNCH(cast_kernel<bf16>, grid, block, 0, on, source, from.stride, from.cols, data<bf16>(to), to.stride, tiles);
+    else LAUNCH(cast_kernel<float>, grid, block, 0, on, source, from.stride, from.cols, data<float>(to), to.stride, tiles);
     return launch_status();
 }
 
 chtsl_status CHTSL_SYMBOL(elementwise_add)(chtsl_act a, chtsl_act b, chtsl_act y, chtsl_stream stream) {
-    CHTSL_TRY(check_act(a, a.features, a.tokens));
-    CHTSL_TRY(check_alike(a, b));
-    CHTSL_TRY(check_alike(a, y));
-    size_t n = elements(a);
-    dim3 grid;
-    CHTSL_TRY(grid_for(n, grid));
-    if (n == 0) return CHTSL_OK;
-    auto on = static_cast<cudaStream_t>(stream);
-    if (a.type == CHTSL_BF16) LAUNCH(add_kernel<bf16>, grid, dim3(block_threads), 0, on, n, data<bf16>(a), data<bf16>(b), data<bf16>(y));
-    else LAUNCH(add_kernel<float>, grid, dim3(block_threads), 0, on, n, data<float>(a), data<float>(b), data<float>(y));
-    return launch_status();
+    return by_eight({&a, &b, &y}, [&](auto zero, dim3 grid, size_t n) {
+        using T = decltype(zero);
+        LAUNCH(add_kernel<T>, grid, dim3(block_threads), 0, static_cast<cudaStream_t>(stream), n, data<T>(a), data<T>(b), data<T>(y));
+    });
 }
 
 chtsl_status CHTSL_SYMBOL(elementwise_swiglu_forward)(chtsl_act gate, chtsl_act up, chtsl_act y, chtsl_stream stream) {
-    CHTSL_TRY(check_act(gate, gate.features, gate.tokens));
-    CHTSL_TRY(check_alike(gate, up));
-    CHTSL_TRY(check_alike(gate, y));
-    size_t n = elements(gate);
-    dim3 grid;
-    CHTSL_TRY(grid_for(n, grid));
-    if (n == 0) return CHTSL_OK;
-    auto on = static_cast<cudaStream_t>(stream);
-    if (gate.type == CHTSL_BF16) LAUNCH(swiglu_forward_kernel<bf16>, grid, dim3(block_threads), 0, on, n, data<bf16>(gate), data<bf16>(up), data<bf16>(y));
-    else LAUNCH(swiglu_forward_kernel<float>, grid, dim3(block_threads), 0, on, n, data<float>(gate), data<float>(up), data<float>(y));
-    return launch_status();
+    return by_eight({&gate, &up, &y}, [&](auto zero, dim3 grid, size_t n) {
+        using T = decltype(zero);
+        LAUNCH(swiglu_forward_kernel<T>, grid, dim3(block_threads), 0, static_cast<cudaStream_t>(stream), n, data<T>(gate), data<T>(up), data<T>(y));
+    });
 }
 
 chtsl_status CHTSL_SYMBOL(elementwise_swiglu_backward)(chtsl_act dy, chtsl_act gate, chtsl_act up, chtsl_act dgate, chtsl_act dup, chtsl_stream stream) {
-    CHTSL_TRY(check_act(dy, dy.features, dy.tokens));
-    for (const chtsl_act* x : {&gate, &up, &dgate, &dup}) CHTSL_TRY(check_alike(dy, *x));
-    size_t n = elements(dy);
-    dim3 grid;
-    CHTSL_TRY(grid_for(n, grid));
-    if (n == 0) return CHTSL_OK;
-    auto on = static_cast<cudaStream_t>(stream);
-    if (dy.type == CHTSL_BF16) LAUNCH(swiglu_backward_kernel<bf16>, grid, dim3(block_threads), 0, on, n, data<bf16>(dy), data<bf16>(gate), data<bf16>(up), data<bf16>(dgate), data<bf16>(dup));
-    else LAUNCH(swiglu_backward_kernel<float>, grid, dim3(block_threads), 0, on, n, data<float>(dy), data<float>(gate), data<float>(up), data<float>(dgate), data<float>(dup));
-    return launch_status();
+    return by_eight({&dy, &gate, &up, &dgate, &dup}, [&](auto zero, dim3 grid, size_t n) {
+        using T = decltype(zero);
+        LAUNCH(swiglu_backward_kernel<T>, grid, dim3(block_threads), 0, static_cast<cudaStream_t>(stream), n, data<T>(dy), data<T>(gate), data<T>(up), data<T>(dgate), data<T>(dup));
+    });
 }
 
 uint64_t CHTSL_SYMBOL(elementwise_partials)(uint64_t len) { return partials(len); }

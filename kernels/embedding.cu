@@ -55,7 +55,7 @@ template <class T> __global__ void __launch_bounds__(sum_threads) embedding_sum_
 
 template <class T> chtsl_status backward(const chtsl_act& dx, uint32_t count, const uint32_t* distinct, const uint32_t* starts, const uint32_t* tokens, T* rows, float* dtable, cudaStream_t stream) {
     dim3 grid((dx.tokens + tile - 1) / tile, (dx.features + tile - 1) / tile);
-    LAUNCH(turn_kernel<T>, grid, dim3(tile, tile_rows), 0, stream, static_cast<const T*>(dx.data), size_t(dx.stride), dx.features, dx.tokens, rows);
+    LAUNCH(turn_kernel<T>, grid, dim3(tile, tile_rows), 0, stream, data<T>(dx), size_t(dx.stride), dx.features, dx.tokens, rows);
     CHTSL_TRY(launch_status());
     LAUNCH(embedding_sum_kernel<T>, dim3(count, (dx.features + sum_threads - 1) / sum_threads), dim3(sum_threads), 0, stream, rows, dx.features, distinct, starts, tokens, dtable);
     return launch_status();
@@ -70,8 +70,8 @@ chtsl_status CHTSL_SYMBOL(embedding_forward)(const float* table, uint32_t vocab,
     dim3 grid(x.stride / tile, (x.features + tile - 1) / tile), block(tile, tile_rows);
     if (grid.y > largest_grid_y) return CHTSL_TOO_LARGE;
     auto on = static_cast<cudaStream_t>(stream);
-    if (x.type == CHTSL_BF16) LAUNCH(embedding_forward_kernel<bf16>, grid, block, 0, on, table, x.features, ids, x.tokens, static_cast<bf16*>(x.data), size_t(x.stride));
-    else LAUNCH(embedding_forward_kernel<float>, grid, block, 0, on, table, x.features, ids, x.tokens, static_cast<float*>(x.data), size_t(x.stride));
+    if (x.type == CHTSL_BF16) LAUNCH(embedding_forward_kernel<bf16>, grid, block, 0, on, table, x.features, ids, x.tokens, data<bf16>(x), size_t(x.stride));
+    else LAUNCH(embedding_forward_kernel<float>, grid, block, 0, on, table, x.features, ids, x.tokens, data<float>(x), size_t(x.stride));
     return launch_status();
 }
 

@@ -76,8 +76,8 @@ template <class T>
 chtsl_status forward(const chtsl_low_rank& w, const chtsl_act& x, const chtsl_act& u, const chtsl_act& s, const chtsl_act& o,
                      const chtsl_act& sums, int32_t version, cudaStream_t stream) {
     uint32_t width = shared_width(u.stride, {&x, &s, &o, &sums});
-    Forward<T> p{static_cast<const T*>(w.a.data), static_cast<const T*>(w.b.data), static_cast<const T*>(x.data),
-                 static_cast<T*>(u.data), static_cast<const T*>(s.data), static_cast<T*>(o.data), static_cast<float*>(sums.data),
+    Forward<T> p{data<T>(w.a), data<T>(w.b), data<T>(x),
+                 data<T>(u), data<T>(s), data<T>(o), data<float>(sums),
                  w.a.stride, w.b.stride, x.stride, u.stride, s.stride, o.stride, sums.stride,
                  x.features, o.features, u.features, width, w.scale, w.activation == CHTSL_SILU};
     return launch<T>(p, version, stream);
@@ -88,9 +88,9 @@ chtsl_status backward(const chtsl_low_rank& w, const chtsl_act& u, const chtsl_a
                       const chtsl_act& d_l, const chtsl_act& phi, const chtsl_act& du, int32_t version, cudaStream_t stream) {
     uint32_t width = shared_width(u.stride, {&o, &c, &d_o, &d_l, &phi, &du});
     const chtsl_act& for_l = c.data ? d_l : d_o;
-    Backward<T> p{static_cast<const T*>(w.b.data), static_cast<const T*>(u.data), static_cast<const T*>(o.data),
-                  static_cast<const float*>(c.data), static_cast<T*>(d_o.data), static_cast<T*>(for_l.data),
-                  static_cast<T*>(phi.data), static_cast<T*>(du.data),
+    Backward<T> p{data<T>(w.b), data<T>(u), data<T>(o),
+                  data<float>(c), data<T>(d_o), data<T>(for_l),
+                  data<T>(phi), data<T>(du),
                   w.b.stride, u.stride, o.stride, d_o.stride, for_l.stride, phi.stride, du.stride,
                   d_o.features, u.features, width, w.scale, w.activation == CHTSL_SILU};
     return launch<T>(p, version, stream);

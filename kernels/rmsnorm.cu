@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(block_threads, 4) rmsnorm_backward_kernel(cons
             }
             store_eight(dx + f * stride + n, before);
         }
-        for (int step = int(across) / 2; step > 0; step /= 2) token_sum += __shfl_xor_sync(all_lanes, token_sum, step);
+        token_sum = warp_sum<across>(token_sum);
         if (inside && threadIdx.x % across == 0) partial[size_t(f) * gridDim.x + blockIdx.x] = token_sum;
     }
 }
@@ -97,7 +97,7 @@ __global__ void __launch_bounds__(32 * sum_warps) rmsnorm_gain_kernel(const floa
     if (f >= features) return;
     double sum = 0;
     for (uint32_t i = lane; i < tiles; i += 32) sum += partial[size_t(f) * tiles + i];
-    for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(all_lanes, sum, step);
+    sum = warp_sum(sum);
     if (lane == 0) dgain[f] += float(sum);
 }
 
@@ -119,9 +119,9 @@ chtsl_status CHTSL_SYMBOL(rmsnorm_forward)(chtsl_act x, const float* gain, float
     if (x.features == 0 || x.tokens == 0) return CHTSL_OK;
     dim3 grid(x.stride / tile_tokens), block(block_threads);
     auto on = static_cast<cudaStream_t>(stream);
-    auto r = static_cast<float*>(rstd.data);
-    if (x.type == CHTSL_BF16) LAUNCH(rmsnorm_forward_kernel<bf16>, grid, block, 0, on, static_cast<const bf16*>(x.data), size_t(x.stride), x.features, x.tokens, gain, 1.0f / float(x.features), eps, static_cast<bf16*>(y.data), r);
-    else LAUNCH(rmsnorm_forward_kernel<float>, grid, block, 0, on, static_cast<const float*>(x.data), size_t(x.stride), x.features, x.tokens, gain, 1.0f / float(x.features), eps, static_cast<float*>(y.data), r);
+    auto r = data<float>(rstd);
+    if (x.type == CHTSL_BF16) LAUNCH(rmsnorm_forward_kernel<bf16>, grid, block, 0, on, data<bf16>(x), size_t(x.stride), x.features, x.tokens, gain, 1.0f / float(x.features), eps, data<bf16>(y), r);
+    else LAUNCH(rmsnorm_forward_kernel<float>, grid, block, 0, on, data<float>(x), size_t(x.stride), x.features, x.tokens, gain, 1.0f / float(x.features), eps, data<float>(y), r);
     return launch_status();
 }
 
@@ -133,9 +133,9 @@ chtsl_status CHTSL_SYMBOL(rmsnorm_backward)(chtsl_act dy, chtsl_act x, const flo
     uint32_t tiles = x.stride / tile_tokens;
     dim3 grid(tiles), block(block_threads);
     auto on = static_cast<cudaStream_t>(stream);
-    auto r = static_cast<const float*>(rstd.data);
-    if (x.type == CHTSL_BF16) LAUNCH(rmsnorm_backward_kernel<bf16>, grid, block, 0, on, static_cast<const bf16*>(dy.data), static_cast<const bf16*>(x.data), size_t(x.stride), x.features, gain, r, 1.0f / float(x.features), static_cast<bf16*>(dx.data), partial);
-    else LAUNCH(rmsnorm_backward_kernel<float>, grid, block, 0, on, static_cast<const float*>(dy.data), static_cast<const float*>(x.data), size_t(x.stride), x.features, gain, r, 1.0f / float(x.features), static_cast<float*>(dx.data), partial);
+    auto r = data<float>(rstd);
+    if (x.type == CHTSL_BF16) LAUNCH(rmsnorm_backward_kernel<bf16>, grid, block, 0, on, data<bf16>(dy), data<bf16>(x), size_t(x.stride), x.features, gain, r, 1.0f / float(x.features), data<bf16>(dx), partial);
+    else LAUNCH(rmsnorm_backward_kernel<float>, grid, block, 0, on, data<float>(dy), data<float>(x), size_t(x.stride), x.features, gain, r, 1.0f / float(x.features), data<float>(dx), partial);
     CHTSL_TRY(launch_status());
     LAUNCH(rmsnorm_gain_kernel, dim3((x.features + sum_warps - 1) / sum_warps), dim3(32 * sum_warps), 0, on, partial, tiles, x.features, dgain);
     return launch_status();

@@ -6,6 +6,7 @@
 // Padding is zero in both operands and adds nothing. No atomics: one warp owns a link.
 #include "common/device.cuh"
 #include "common/eight.cuh"
+#include "common/links.cuh"
 #include "common/shape.cuh"
 #include "sddmm.h"
 
@@ -20,22 +21,11 @@ template <class T> struct Sampled {
     uint32_t width;  // tokens to sum over: padded, and within both strides
 };
 
-// Row of a link: the last whose offset is not above it. Rows without links are passed over.
-DEVICE uint32_t row_of(const chtsl_links& w, uint32_t link) {
-    uint32_t low = 0, high = w.rows;  // offsets[low] <= link < offsets[high]
-    while (high - low > 1) {
-        uint32_t middle = low + (high - low) / 2;
-        if (w.offsets[middle] <= link) low = middle;
-        else high = middle;
-    }
-    return low;
-}
-
 // v1. Grid nnz / 128, 128 threads.
 template <class T> __global__ void __launch_bounds__(128) sddmm_naive_kernel(Sampled<T> p) {
     uint32_t link = blockIdx.x * 128 + threadIdx.x;
     if (link >= p.w.nnz) return;
-    const T* dy = p.dy + row_of(p.w, link) * p.dy_stride;
+    const T* dy = p.dy + row_of_link(p.w, link) * p.dy_stride;
     const T* x = p.x + p.w.indices[link] * p.x_stride;
     float sum = 0;
     for (uint32_t n = 0; n < p.width; ++n) sum += to_float(dy[n]) * to_float(x[n]);
@@ -50,7 +40,7 @@ template <class T> __global__ void __launch_bounds__(32 * sddmm_warps) sddmm_war
     if (first >= p.w.nnz) return;  // the whole warp leaves
     const T* dy[links_per_warp];
     const T* x[links_per_warp];
-    uint32_t row = row_of(p.w, first);
+    uint32_t row = row_of_link(p.w, first);
 #pragma unroll
     for (uint32_t i = 0; i < links_per_warp; ++i) {
         uint32_t link = min(first + i, p.w.nnz - 1);  // past the end: the last one again, and not stored
@@ -78,7 +68,7 @@ template <class T> __global__ void __launch_bounds__(32 * sddmm_warps) sddmm_war
 template <class T>
 chtsl_status run(const chtsl_links& w, const chtsl_act& dy, const chtsl_act& x, float* dvalues, int32_t version,
                  cudaStream_t stream) {
-    Sampled<T> p{w, static_cast<const T*>(dy.data), static_cast<const T*>(x.data), dvalues, dy.stride, x.stride,
+    Sampled<T> p{w, data<T>(dy), data<T>(x), dvalues, dy.stride, x.stride,
                  min(dy.stride, x.stride)};
     if (w.nnz == 0 || p.width == 0) return CHTSL_OK;
     constexpr uint32_t per_block = links_per_warp * sddmm_warps;

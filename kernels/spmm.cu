@@ -223,8 +223,8 @@ chtsl_status check(const chtsl_links& w, uint32_t lists, uint32_t operands, cons
 template <class T>
 chtsl_status run(const chtsl_links& w, uint32_t lists, uint32_t operands, const uint32_t* source, const void* values,
                  const chtsl_act& operand, const chtsl_act& out, bool accumulate, int32_t version, chtsl_stream stream) {
-    Product<T> p{w.offsets, w.indices, source, static_cast<const T*>(values), static_cast<const T*>(operand.data),
-                 static_cast<T*>(out.data), lists, operands, operand.stride, out.stride, min(operand.stride, out.stride),
+    Product<T> p{w.offsets, w.indices, source, static_cast<const T*>(values), data<T>(operand),
+                 data<T>(out), lists, operands, operand.stride, out.stride, min(operand.stride, out.stride),
                  accumulate};
     return launch(p, version, static_cast<cudaStream_t>(stream));
 }

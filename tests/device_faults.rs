@@ -6,12 +6,16 @@
 //! program again (test `child`) or `chtsl` itself.
 #![cfg(target_os = "linux")]
 
+#[path = "support/stubs.rs"]
+mod stubs;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use assert_cmd::cargo::CommandCargoExt;
 use chtsl::backend::cuda::driver::{self, CudaVersion, Toolkit};
 use chtsl::error::Error;
+use stubs::Stubs;
 
 /// Opens a device for the toolkit that the environment describes and tells how it went.
 #[test]
@@ -20,6 +24,9 @@ fn child() {
     let version = std::env::var("CHILD_TOOLKIT").expect("started by the other tests");
     let dir = PathBuf::from(std::env::var_os("CHILD_DIR").unwrap_or_default());
     let toolkit = Toolkit { version: CudaVersion::parse(&version).unwrap(), dir };
+    if let Some(dir) = std::env::var_os("CHILD_CURRENT_DIR") {
+        std::env::set_current_dir(dir).unwrap();
+    }
     match driver::open_for(&toolkit) {
         Ok(d) => println!("\nopened: {}", d.describe()),
         Err(Error::Device(why)) => println!("\nrefused: {why}"),
@@ -27,58 +34,18 @@ fn child() {
     }
 }
 
-struct Stubs {
-    dir: tempfile::TempDir,
+/// What a machine says of its device.
+trait Told {
+    fn child(&self, toolkit: &str, env: &[(&str, &str)]) -> String;
+    fn refused(&self, toolkit: &str, env: &[(&str, &str)], parts: &[&str]);
 }
 
-impl Stubs {
-    /// A machine with a good driver and a cuBLASLt of CUDA 13 in the loader's path.
-    fn new() -> Self {
-        let stubs = Stubs::without_libraries();
-        stubs.compile("loader", "libcuda.so.1", &[]);
-        stubs.compile("loader", "libcublasLt.so.13", &["-DCUBLASLT=13"]);
-        stubs
-    }
-
-    fn without_libraries() -> Self {
-        let stubs = Stubs { dir: tempfile::tempdir().unwrap() };
-        std::fs::create_dir(stubs.at("loader")).unwrap();
-        stubs
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn compile(&self, folder: &str, name: &str, flags: &[&str]) -> PathBuf {
-        let dir = self.at(folder);
-        std::fs::create_dir_all(&dir).unwrap();
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/stub_cuda.c");
-        let soname = format!("-Wl,-soname,{name}");
-        let status = Command::new("cc")
-            .args(["-shared", "-fPIC", "-w", &soname, "-o"])
-            .args([dir.join(name), source])
-            .args(flags)
-            .status()
-            .expect("a C compiler");
-        assert!(status.success());
-        // The plain name too, or a real library of this machine would be found under it first.
-        let plain = dir.join(name.split(".so").next().unwrap().to_string() + ".so");
-        let _ = std::fs::remove_file(&plain);
-        std::os::unix::fs::symlink(name, plain).unwrap();
-        dir.join(name)
-    }
-
-    fn command(&self, mut command: Command, env: &[(&str, &str)]) -> Output {
-        command.env_remove("CHTSL_CUDA_LIB").env("LD_LIBRARY_PATH", self.at("loader"));
-        command.envs(env.iter().copied()).output().unwrap()
-    }
-
+impl Told for Stubs {
     fn child(&self, toolkit: &str, env: &[(&str, &str)]) -> String {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "child", "--ignored", "--nocapture"]);
         command.env("CHILD_TOOLKIT", toolkit).env("CHILD_DIR", self.at("toolkit/nvidia/cu13"));
-        let out = self.command(command, env);
+        let out = self.output(command, env);
         let text = String::from_utf8_lossy(&out.stdout).into_owned();
         let told = text.lines().find(|l| l.starts_with("opened: ") || l.starts_with("refused: "));
         let told = told.unwrap_or_else(|| {
@@ -114,7 +81,8 @@ fn a_good_device_is_described() {
     assert_eq!(
         told,
         "opened: Stub A100 (compute capability 8.0, 108 multiprocessors, 39.0 of 40.0 GiB free); driver \
-         CUDA 13.0, kernels CUDA 13.0, cuBLASLt 13.3 from the loader's path"
+         CUDA 13.0, kernels CUDA 13.0, cuBLASLt 13.3 from libcublasLt.so.13 in the \
+         loader's path"
     );
 }
 
@@ -140,7 +108,7 @@ fn driver_too_old_for_the_toolkit() {
     // The version is told even when the driver would not start.
     stubs.refused("13.0", &[old, ("STUB_INIT", "803")], &told);
     // Within a major version any driver will do for machine code, but not for PTX.
-    stubs.compile("loader", "libcublasLt.so.13", &["-DCUBLASLT=12"]);
+    stubs.dense("loader", "libcublasLt.so.13", &["-DCUBLASLT=12"]);
     assert!(stubs.child("12.8", &[old]).starts_with("opened: "));
     let told = ["compute capability 10.0", "supports CUDA 12.4 only", "update the driver"];
     stubs.refused("12.8", &[old, ("STUB_CAPABILITY", "100")], &told);
@@ -169,7 +137,7 @@ fn driver_that_does_not_start() {
     // NVIDIA's stub for linkers answers everything like this.
     let told = ["the driver does not tell its version: error 34", "out of LD_LIBRARY_PATH"];
     stubs.refused("13.0", &[("STUB_VERSION", "34")], &told);
-    stubs.refused("13.0", &[("STUB_FAULT", "count")], &["the driver sees no device", both]);
+    stubs.refused("13.0", &[("STUB_DEVICES", "0")], &["the driver sees no device", both]);
 }
 
 #[test]
@@ -191,7 +159,7 @@ fn driver_without_an_entry_point() {
     for (flag, name) in
         [("-DWITHOUT_MEMORY", "cuMemGetInfo_v2"), ("-DWITHOUT_STREAMS", "cuStreamCreate")]
     {
-        stubs.compile("loader", "libcuda.so.1", &[flag]);
+        stubs.driver(&[flag]);
         let told = [&format!("libcuda has no function {name}") as &str, "reinstall driver 580"];
         stubs.refused("13.0", &[], &told);
     }
@@ -204,7 +172,7 @@ fn cublaslt_is_searched_in_order() {
         let told = stubs.child("13.0", env);
         assert!(told.ends_with(&format!(" from {}", from.display())), "{told}");
     };
-    let lib = |folder: &str| stubs.compile(folder, "libcublasLt.so.13", &["-DCUBLASLT=13"]);
+    let lib = |folder: &str| stubs.dense(folder, "libcublasLt.so.13", &["-DCUBLASLT=13"]);
 
     // The loader's path was tested above; without it, what lies in and beside the toolkit.
     for name in ["libcublasLt.so.13", "libcublasLt.so"] {
@@ -233,6 +201,59 @@ fn cublaslt_is_searched_in_order() {
     opened(&[("CHTSL_CUDA_LIB", named.to_str().unwrap())], &named);
 }
 
+/// What is named is taken, whatever an installer has put into the loader's path under the plain name.
+#[test]
+fn cublaslt_that_is_named_beats_the_loaders_path() {
+    let stubs = Stubs::new();
+    let other = stubs.dense("other", "libcublasLt.so.12", &["-DCUBLASLT=12"]);
+    for name in [other.to_str().unwrap(), stubs.at("other").to_str().unwrap()] {
+        let told = stubs.child("12.4", &[("CHTSL_CUDA_LIB", name)]);
+        assert!(told.ends_with(&format!("cuBLASLt 12.3 from {}", other.display())), "{told}");
+    }
+    // A file's name alone is a file in the current folder, and not a name for the loader.
+    let ours = stubs.dense("current", "libcublasLt.so.13", &["-DCUBLASLT=12"]);
+    let current = stubs.at("current");
+    let env =
+        [("CHTSL_CUDA_LIB", "libcublasLt.so.13"), ("CHILD_CURRENT_DIR", current.to_str().unwrap())];
+    let told = stubs.child("12.4", &env);
+    assert!(told.ends_with(&format!("cuBLASLt 12.3 from {}", ours.display())), "{told}");
+}
+
+/// With several major versions side by side it is the newest that the driver can run.
+#[test]
+fn cublaslt_of_the_drivers_major_version_is_taken() {
+    let opened = |stubs: &Stubs, env: &[(&str, &str)], end: &str| {
+        let told = stubs.child("12.4", env);
+        assert!(told.starts_with("opened: ") && told.ends_with(end), "{end:?} in {told}");
+    };
+    let old_driver = ("STUB_DRIVER", "12040");
+    let both = |stubs: &Stubs, folder: &str| {
+        stubs.dense(folder, "libcublasLt.so.12", &["-DCUBLASLT=12"]);
+        // The plain name leads to the newer one.
+        stubs.dense(folder, "libcublasLt.so.13", &["-DCUBLASLT=13"]);
+    };
+
+    let stubs = Stubs::new();
+    both(&stubs, "loader");
+    opened(&stubs, &[old_driver], "cuBLASLt 12.3 from libcublasLt.so.12 in the loader's path");
+    opened(&stubs, &[], "cuBLASLt 13.3 from libcublasLt.so.13 in the loader's path");
+
+    both(&stubs, "named");
+    let from = |name: &str| format!(" from {}", stubs.at("named").join(name).display());
+    let named = stubs.at("named");
+    let named = ("CHTSL_CUDA_LIB", named.to_str().unwrap());
+    opened(&stubs, &[named, old_driver], &from("libcublasLt.so.12"));
+    opened(&stubs, &[named], &from("libcublasLt.so.13"));
+
+    // One that does not fit is passed by, wherever the next one lies.
+    let stubs = Stubs::new();
+    both(&stubs, "toolkit/nvidia/cu13/lib64");
+    let beside = stubs.at("toolkit/nvidia/cu13/lib64/libcublasLt.so.12");
+    if !machine_has("libcublasLt.so") {
+        opened(&stubs, &[old_driver], &format!(" from {}", beside.display()));
+    }
+}
+
 #[test]
 fn cublaslt_that_cannot_be_used() {
     let stubs = Stubs::new();
@@ -241,18 +262,49 @@ fn cublaslt_that_cannot_be_used() {
     };
     refused(Path::new("/nowhere"), &["CHTSL_CUDA_LIB=/nowhere names no file libcublasLt.so.13"]);
     std::fs::write(stubs.at("libcublasLt.so.13"), "not a library").unwrap();
-    refused(&stubs.at(""), &["cannot be loaded (", "file too short"]);
-    // The loader's path has another one, which cudarc would take.
-    let other = stubs.compile("other", "libcublasLt.so.13", &["-DCUBLASLT=13"]);
-    let plain = stubs.at("loader/libcublasLt.so");
-    refused(&other, &["another cuBLASLt comes before", "out of LD_LIBRARY_PATH"]);
-    std::fs::remove_file(plain).unwrap();
+    refused(
+        &stubs.at(""),
+        &["CHTSL_CUDA_LIB=", "cannot be loaded (", "file too short", "name another"],
+    );
+    let told =
+        stubs.child("13.0", &[("CHTSL_CUDA_LIB", stubs.at("libcublasLt.so.13").to_str().unwrap())]);
+    assert_eq!(told.matches("file too short").count(), 1, "{told}");
+    // An instruction: the good one in the loader's path does not take its place.
+    let old = stubs.dense("old", "libcublasLt.so.11", &["-DCUBLASLT=11"]);
+    refused(
+        &old,
+        &["libcublasLt.so.11 belongs to CUDA 11.0, which is too old: CUDA 12 or newer is needed"],
+    );
+    refused(&stubs.at("old"), &["libcublasLt.so belongs to CUDA 11.0", "name another"]);
 
-    stubs.compile("loader", "libcublasLt.so.13", &["-DCUBLASLT=13", "-DWITHOUT_MATMUL"]);
-    stubs.refused("13.0", &[], &["cuBLASLt has no function cublasLtMatmul: it is too old"]);
-    stubs.compile("loader", "libcublasLt.so.13", &["-DCUBLASLT=14"]);
-    let told = ["belongs to CUDA 14.0, which is too new for this driver", "the one of CUDA 13"];
+    if machine_has("libcublasLt.so") {
+        eprintln!("skipped: this machine has cuBLASLt");
+        return;
+    }
+    stubs.dense("loader", "libcublasLt.so.13", &["-DCUBLASLT=13", "-DWITHOUT_MATMUL"]);
+    let told =
+        "no cuBLASLt fits: libcublasLt.so.13 in the loader's path has no function cublasLtMatmul";
+    stubs.refused("13.0", &[], &[told, "install the one of CUDA 13", "CHTSL_CUDA_LIB"]);
+    stubs.dense("loader", "libcublasLt.so.13", &["-DCUBLASLT=14"]);
+    let told = [
+        "libcublasLt.so.13 in the loader's path belongs to CUDA 14.0, which is too new for this driver",
+    ];
     stubs.refused("13.0", &[], &told);
+
+    // Names that are not searched, because they cannot fit, are named all the same.
+    let stubs = Stubs::without_libraries();
+    stubs.driver(&[]);
+    stubs.dense_file("loader", "libcublasLt.so.13", &["-DCUBLASLT=13"]);
+    let beside =
+        stubs.dense_file("toolkit/nvidia/cublas/lib", "libcublasLt.so.11", &["-DCUBLASLT=11"]);
+    let told = [
+        "no cuBLASLt fits: libcublasLt.so.13 in the loader's path belongs to CUDA 13.0, which is too new for \
+         this driver; ",
+        &format!("; {} belongs to CUDA 11.0, which is too old", beside.display()),
+        "install the one of CUDA 12 and name its folder with CHTSL_CUDA_LIB",
+        "the driver supports CUDA 12.4",
+    ];
+    stubs.refused("12.4", &[("STUB_DRIVER", "12040")], &told);
 }
 
 /// `chtsl pretrain` on a few steps of a small corpus; the device is opened before anything is written.
@@ -265,7 +317,7 @@ fn pretrain(stubs: &Stubs, device: &str, env: &[(&str, &str)]) -> Output {
     for set in small.split_whitespace() {
         command.args(["--set", set]);
     }
-    stubs.command(command, env)
+    stubs.output(command, env)
 }
 
 fn prepare(stubs: &Stubs) {

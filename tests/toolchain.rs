@@ -255,6 +255,57 @@ fn wishes_decide() {
     assert_eq!(said, "CHTSL_CUDA=require, but /x/nvcc is not usable: it is old");
 }
 
+/// Where no nvcc could build the kernels, that is the reason, and not that there is none.
+#[test]
+fn other_machines_hear_the_real_reason() {
+    let not_here = |host: &str, target: &str, os, arch| nvcc::not_here(host, target, os, arch);
+    for arch in ["x86_64", "aarch64"] {
+        let machine = format!("{arch}-unknown-linux-gnu");
+        assert_eq!(not_here(&machine, &machine, "linux", arch), None);
+    }
+    let rule =
+        "kernels are built for Linux x86_64 or aarch64 hosts building for themselves, and this";
+    let (pc, arm) = ("x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu");
+    let (mac, risc) = ("aarch64-apple-darwin", "riscv64gc-unknown-linux-gnu");
+    for (host, target, os, arch, end) in [
+        (
+            pc,
+            arm,
+            "linux",
+            "aarch64",
+            " build is on x86_64-unknown-linux-gnu for aarch64-unknown-linux-gnu",
+        ),
+        (
+            mac,
+            pc,
+            "linux",
+            "x86_64",
+            " build is on aarch64-apple-darwin for x86_64-unknown-linux-gnu",
+        ),
+        (mac, mac, "macos", "aarch64", " is aarch64-apple-darwin"),
+        (risc, risc, "linux", "riscv64", " is riscv64gc-unknown-linux-gnu"),
+    ] {
+        let said = not_here(host, target, os, arch).unwrap();
+        assert_eq!(said, format!("{rule}{end}"));
+        for gpu in [false, true] {
+            match decide(Wish::Auto, gpu, || Search::NotHere(said.clone())) {
+                Decision::Cpu { reason, warn } => assert_eq!((&reason, warn), (&said, gpu)),
+                other => panic!("{other:?}"),
+            }
+        }
+        match decide(Wish::Require, true, || Search::NotHere(said.clone())) {
+            Decision::Fail(why) => {
+                assert!(
+                    why.starts_with(&format!("CHTSL_CUDA=require, but {said}: build on ")),
+                    "{why}"
+                );
+                assert!(why.ends_with("CHTSL_CUDA=off"), "{why}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 #[test]
 fn compiler_output_is_read() {
     let text =
@@ -360,7 +411,20 @@ fn whole_builds() {
     assert!(said.contains("CHTSL_CUDA=require, but"), "{said}");
     assert!(said.contains("is not usable: its version is 12.3"), "{said}");
 
+    // A build for another machine fails for what it is, even where there is an nvcc.
     let new = toolkit(&f.at("new"), "13.0", WORKS);
+    let other = match std::env::consts::ARCH {
+        "aarch64" => "x86_64-unknown-linux-gnu",
+        _ => "aarch64-unknown-linux-gnu",
+    };
+    let said = fails(&[
+        ("NVCC", new.to_str().unwrap()),
+        ("CHTSL_CUDA", "require"),
+        ("CARGO_BUILD_TARGET", other),
+    ]);
+    assert!(said.contains("CHTSL_CUDA=require, but kernels are built for Linux x86_64"), "{said}");
+    assert!(said.contains(&format!(" for {other}: build on the machine")), "{said}");
+
     let env = [("NVCC", new.to_str().unwrap()), ("CHTSL_CUDA", "require")];
     let log = f.at("new/bin/log");
     let compiled = || {

@@ -6,10 +6,11 @@ use chtsl::backend::cuda::runtime::{Element, Gemm, GemmOperand};
 use chtsl::backend::{
     AdamStep, AttentionShape, Backend, Csr, Cuda, Hybrid, HybridGrads, LowRank, branch_sums,
 };
-use chtsl::config::{Activation, Precision};
+use chtsl::config::{Activation, Precision, TopologyConfig};
 use chtsl::error::Result;
 use chtsl::rng::{Purpose, Stream};
 use chtsl::topology::init::er;
+use chtsl::topology::{self, EventInput};
 
 use crate::record::{Record, Unit, Work};
 
@@ -175,8 +176,39 @@ fn products(
             cuda.spmm_transposed(&s, &dy, &mut dx, false)
         })?;
         record.row(cuda, "sddmm", case, work, || cuda.sddmm(&s, &dy, &x, &mut dv))?;
+        if n > 16_384 {
+            continue; // what follows does not depend on the tokens
+        }
+        let case = format!("{rows}x{cols} at {density}");
+        let memory = |bytes: usize| Work { bytes: bytes as f64, operations: 0.0, unit: Unit::None };
+        let values = memory(2 * rows * cols + 8 * nnz);
+        record.row(cuda, "scatter", case.clone(), values, || cuda.scatter(&s))?;
+        let links = memory(sector(rows * cols, nnz) + 12 * nnz);
+        record.row(cuda, "gather", case.clone(), links, || cuda.gather(&s, &mut dv))?;
+        let config = TopologyConfig::default();
+        let rules = topology::rules(&EventInput {
+            config: &config,
+            seed: 1,
+            layer: 0,
+            t: 100,
+            steps: 10_000,
+            target_nnz: nnz,
+            pattern: &s.pattern,
+            weights: &[],
+        })?;
+        // Scores of every position are written once and read by the passes of the selection.
+        let event = memory(5 * 4 * rows * cols);
+        record.row(cuda, "topology event", case, event, || {
+            topology::evolve(cuda, &s, &rules).map(drop)
+        })?;
     }
     Ok(())
+}
+
+/// Bytes read by `links` random single reads of 4 bytes among `elements`: whole sectors of 32.
+fn sector(elements: usize, links: usize) -> usize {
+    let sectors = elements as f64 / 8.0;
+    (32.0 * sectors * (1.0 - (-(links as f64) / sectors).exp())) as usize
 }
 
 /// The whole layer O = S + L with the default strategy, alignment and branch sums.
@@ -213,11 +245,21 @@ fn layer(cuda: &Cuda, (rows, cols): (usize, usize), n: usize, record: &mut Recor
             operations: 4.0 * dense,
             unit: Unit::Tensor,
         };
-        record.row(cuda, "layer backward", case, work, || {
+        record.row(cuda, "layer backward", case.clone(), work, || {
             cuda.copy(&d_o, &mut scratch)?;
             let grads = HybridGrads { values: Some(&mut dv), a: Some(&mut da), b: Some(&mut db) };
             let c = Some(&coefficients);
             cuda.hybrid_backward(&w, &x, Some(&u), &o, c, &mut scratch, &mut dx, false, grads)
+        })?;
+        // S alone with its sums: the product and one more pass over its result.
+        let alone = Hybrid { sparse: Some(&s), low_rank: None, rows, cols };
+        let work = Work {
+            bytes: 2.0 * n as f64 * (cols + 2 * rows) as f64,
+            operations: 2.0 * (rows * cols * n) as f64,
+            unit: Unit::Tensor,
+        };
+        record.row(cuda, "product and branch sums", case, work, || {
+            cuda.hybrid_forward(&alone, &x, None, &mut o, Some(&mut sums))
         })?;
     }
     Ok(())

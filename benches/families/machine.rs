@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use chtsl::backend::{Backend, Cpu, Cuda};
+use chtsl::backend::{Backend, Cpu, Csr, Cuda};
 use chtsl::config::Precision;
 use chtsl::error::Result;
 
@@ -14,6 +14,11 @@ pub struct Machine<B> {
 
 /// Times work on the machine itself.
 pub trait Timed: Backend {
+    /// Links to a dense scratch matrix, and a dense gradient to the links; `None` on a machine that
+    /// multiplies with links as they are.
+    fn scatter(&self, _: &Csr<Self>, _: &mut Self::Buf) -> Option<Result<()>> {
+        None
+    }
     /// Time of `iterations` calls in a row.
     fn time(&self, iterations: u64, work: &mut dyn FnMut()) -> Duration;
 }
@@ -27,6 +32,10 @@ impl Timed for Cpu {
 }
 
 impl Timed for Cuda {
+    fn scatter(&self, w: &Csr<Self>, dvalues: &mut Self::Buf) -> Option<Result<()>> {
+        Some(Cuda::scatter(self, w).and_then(|()| self.gather(w, dvalues)))
+    }
+
     fn time(&self, iterations: u64, work: &mut dyn FnMut()) -> Duration {
         self.runtime().time(&mut || (0..iterations).for_each(|_| work())).expect("a working device")
     }

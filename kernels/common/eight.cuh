@@ -2,13 +2,18 @@
 #pragma once
 #include "common/device.cuh"
 
-template <class T> DEVICE void load_eight(float (&to)[8], const T* from);
-template <> DEVICE void load_eight<bf16>(float (&to)[8], const bf16* from) {
-    const uint4 word = load_16_bytes(from);
-    const uint32_t pairs[4] = {word.x, word.y, word.z, word.w};
+// Eight bf16 in registers as floats, and back.
+DEVICE void unpack_eight(float (&to)[8], const uint4& from) {
+    const uint32_t pairs[4] = {from.x, from.y, from.z, from.w};
 #pragma unroll
     for (int j = 0; j < 4; ++j) to[2 * j] = low_bf16(pairs[j]), to[2 * j + 1] = high_bf16(pairs[j]);
 }
+DEVICE uint4 pack_eight(const float (&from)[8]) {
+    return uint4{pack_bf16(from[0], from[1]), pack_bf16(from[2], from[3]), pack_bf16(from[4], from[5]), pack_bf16(from[6], from[7])};
+}
+
+template <class T> DEVICE void load_eight(float (&to)[8], const T* from);
+template <> DEVICE void load_eight<bf16>(float (&to)[8], const bf16* from) { unpack_eight(to, load_16_bytes(from)); }
 template <> DEVICE void load_eight<float>(float (&to)[8], const float* from) {
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
@@ -19,10 +24,7 @@ template <> DEVICE void load_eight<float>(float (&to)[8], const float* from) {
 }
 
 template <class T> DEVICE void store_eight(T* to, const float (&from)[8]);
-template <> DEVICE void store_eight<bf16>(bf16* to, const float (&from)[8]) {
-    store_16_bytes(to, uint4{pack_bf16(from[0], from[1]), pack_bf16(from[2], from[3]), pack_bf16(from[4], from[5]),
-                             pack_bf16(from[6], from[7])});
-}
+template <> DEVICE void store_eight<bf16>(bf16* to, const float (&from)[8]) { store_16_bytes(to, pack_eight(from)); }
 template <> DEVICE void store_eight<float>(float* to, const float (&from)[8]) {
 #pragma unroll
     for (int j = 0; j < 2; ++j)

@@ -21,6 +21,9 @@ static inline chtsl_status check_act(const chtsl_act& x, uint32_t features, uint
     return CHTSL_OK;
 }
 
+// Elements of an activation or a matrix, as the type that its launcher has found it to have.
+template <class T, class X> static inline T* data(const X& x) { return static_cast<T*>(x.data); }
+
 // Usable links; `lists` is rows for CSR and cols for CSC.
 static inline chtsl_status check_links(const chtsl_links& w) {
     if (w.rows > largest_extent || w.cols > largest_extent || w.nnz > largest_extent) return CHTSL_TOO_LARGE;

@@ -2,18 +2,18 @@
 #pragma once
 #include "common/device.cuh"
 
-// Sum over the warp in a fixed tree: float, double or integers. Every lane receives it, with the same bits, because
-// a + b and b + a round alike. All 32 lanes must call it.
-template <class T> DEVICE T warp_sum(T v) {
+// Sum over the warp, or over each group of `lanes` neighbours (a power of two), in a fixed tree: float, double or
+// integers. Every lane receives it, with the same bits, because a + b and b + a round alike. All 32 lanes must call it.
+template <int lanes = 32, class T> DEVICE T warp_sum(T v) {
 #pragma unroll
-    for (int step = 16; step > 0; step /= 2) v += __shfl_xor_sync(all_lanes, v, step);
+    for (int step = lanes / 2; step > 0; step /= 2) v += __shfl_xor_sync(all_lanes, v, step);
     return v;
 }
 
-// Largest of the warp, for every lane. NaN loses against numbers, as in fmaxf.
-DEVICE float warp_max(float v) {
+// Largest of the warp or group, for every lane. NaN loses against numbers, as in fmaxf.
+template <int lanes = 32> DEVICE float warp_max(float v) {
 #pragma unroll
-    for (int step = 16; step > 0; step /= 2) v = fmaxf(v, __shfl_xor_sync(all_lanes, v, step));
+    for (int step = lanes / 2; step > 0; step /= 2) v = fmaxf(v, __shfl_xor_sync(all_lanes, v, step));
     return v;
 }
 

@@ -37,8 +37,17 @@ struct Place {
 // Sums of 16 rows and 32 tokens: [column block][2 half + parity], see mma.
 using Sums = float[4][4];
 
-DEVICE void multiply(Sums& sum, const uint32_t (&a)[4], const uint32_t (&left)[4], const uint32_t (&right)[4]) {
-    const uint32_t b[4][2] = {{left[0], left[1]}, {left[2], left[3]}, {right[0], right[1]}, {right[2], right[3]}};
+// 16 rows of the 32 tokens as the right operand of mma.
+struct Tokens {
+    uint32_t left[4], right[4];
+    DEVICE void load(const bf16* from) {
+        load_matrix<4, true>(left, from);
+        load_matrix<4, true>(right, from + 16);
+    }
+};
+
+DEVICE void multiply(Sums& sum, const uint32_t (&a)[4], const Tokens& x) {
+    const uint32_t b[4][2] = {{x.left[0], x.left[1]}, {x.left[2], x.left[3]}, {x.right[0], x.right[1]}, {x.right[2], x.right[3]}};
 #pragma unroll
     for (int j = 0; j < 4; ++j) mma_bf16_16x8x16(sum[j], a, b[j]);
 }
@@ -51,6 +60,13 @@ DEVICE void fetch(bf16* to, uint32_t to_stride, const bf16* from, size_t from_st
         bool valid = row < rows_left && column < columns_left;
         copy_async_16(to + row * to_stride + column, valid ? from + row * from_stride + column : from, valid);
     }
+}
+
+// Rows of B of a step, into one of two places in turn; nothing past the last step.
+template <class P> DEVICE void fetch_b(bf16* places, const P& p, uint32_t step, uint32_t ranks) {
+    uint32_t m = step * MmaTile::rows, stride = MmaTile::b_stride(ranks);
+    if (m < p.out) fetch(places + step % 2 * MmaTile::rows * stride, stride, p.b + m * p.b_stride, p.b_stride, MmaTile::rows, p.out - m, ranks, uint32_t(p.b_stride));
+    copy_async_commit();
 }
 
 // phi of eight tokens (chunk of the block's 64) of a rank into the paired order.
@@ -84,11 +100,11 @@ DEVICE void low_rank_rows(Sums& l, const bf16* b, const bf16* hidden, uint32_t t
 #pragma unroll
         for (int i = 0; i < 4; ++i) l[j][i] = 0;
     for (uint32_t tile = 0; tile < tiles; ++tile) {
-        uint32_t a[4], left[4], right[4];
+        uint32_t a[4];
+        Tokens h;
         load_matrix<4, false>(a, weight + 16 * tile);
-        load_matrix<4, true>(left, operand + 16 * tile * MmaTile::stride);
-        load_matrix<4, true>(right, operand + 16 * tile * MmaTile::stride + 16);
-        multiply(l, a, left, right);
+        h.load(operand + 16 * tile * MmaTile::stride);
+        multiply(l, a, h);
     }
 }
 
@@ -96,15 +112,6 @@ DEVICE void low_rank_rows(Sums& l, const bf16* b, const bf16* hidden, uint32_t t
 DEVICE void paired_row(float (&value)[8], const Sums& l, int half, float scale) {
 #pragma unroll
     for (int j = 0; j < 4; ++j) value[2 * j] = scale * l[j][2 * half], value[2 * j + 1] = scale * l[j][2 * half + 1];
-}
-
-DEVICE void unpack(float (&to)[8], const uint4& from) {
-    const uint32_t pairs[4] = {from.x, from.y, from.z, from.w};
-#pragma unroll
-    for (int j = 0; j < 4; ++j) to[2 * j] = low_bf16(pairs[j]), to[2 * j + 1] = high_bf16(pairs[j]);
-}
-DEVICE uint4 pack(const float (&from)[8]) {
-    return uint4{pack_bf16(from[0], from[1]), pack_bf16(from[2], from[3]), pack_bf16(from[4], from[5]), pack_bf16(from[6], from[7])};
 }
 
 // Two rows of a part, 8 apart, as a lane holds them: tokens 8 (lane % 4) .. of its group.
@@ -166,29 +173,19 @@ __global__ void __launch_bounds__(MmaTile::threads, per <= 2 ? 2 : 1) low_rank_f
         if (at.part >= tiles) continue;
 #pragma unroll
         for (uint32_t k = 0; k < M::depth; k += 16) {
-            uint32_t left[4], right[4];
-            load_matrix<4, true>(left, x + k * M::stride);
-            load_matrix<4, true>(right, x + k * M::stride + 16);
+            Tokens b;
+            b.load(x + k * M::stride);
 #pragma unroll
             for (uint32_t i = 0; i < per; ++i) {
                 uint32_t tile = at.part + M::parts * i, weight[4];
                 if (tile >= tiles) break;
                 load_matrix<4, false>(weight, a + 16 * tile * M::stride + k);
-                multiply(u[i], weight, left, right);
+                multiply(u[i], weight, b);
             }
         }
     }
     copy_async_wait<0>();
     __syncthreads();
-
-    // Rows of B of a step, two steps in turn.
-    const uint32_t b_steps = (p.out + M::rows - 1) / M::rows, b_size = M::rows * M::b_stride(ranks);
-    auto fetch_b = [&](uint32_t step) {
-        uint32_t m = step * M::rows;
-        if (step < b_steps)
-            fetch(steps + step % 2 * b_size, M::b_stride(ranks), p.b + m * p.b_stride, p.b_stride, M::rows, p.out - m, ranks, uint32_t(p.b_stride));
-        copy_async_commit();
-    };
 
     // u to global memory, phi(u) to shared.
 #pragma unroll
@@ -209,16 +206,17 @@ __global__ void __launch_bounds__(MmaTile::threads, per <= 2 ? 2 : 1) low_rank_f
     __syncthreads();  // phi is there, patches are done with
 
     // o = s + L.
+    const uint32_t b_steps = (p.out + M::rows - 1) / M::rows, b_size = M::rows * M::b_stride(ranks);
     const uint32_t own = 32 * at.group + 8 * at.pair, n = first + own;
     BranchSums<8> sums;
     TwoRows s = {};
     if (p.s) s.load(p.s + n, p.s_stride, 16 * at.part + at.row, p.out);
-    fetch_b(0);
+    fetch_b(steps, p, 0, ranks);
     for (uint32_t step = 0; step < b_steps; ++step) {
         uint32_t row = step * M::rows + 16 * at.part + at.row;
         copy_async_wait<0>();
         __syncthreads();  // as above
-        fetch_b(step + 1);
+        fetch_b(steps, p, step + 1, ranks);
         TwoRows next = {};
         if (p.s) next.load(p.s + n, p.s_stride, row + M::rows, p.out);
         Sums l;
@@ -227,7 +225,7 @@ __global__ void __launch_bounds__(MmaTile::threads, per <= 2 ? 2 : 1) low_rank_f
         for (int half = 0; half < 2; ++half) {
             float value[8], sparse[8];
             paired_row(value, l, half, p.scale);
-            unpack(sparse, s.half[half]);
+            unpack_eight(sparse, s.half[half]);
 #pragma unroll
             for (int j = 0; j < 8; ++j) {
                 if constexpr (with_sums) sums.add(j, sparse[j], value[j]);  // rows past the end add zeros
@@ -260,13 +258,7 @@ __global__ void __launch_bounds__(MmaTile::threads, per <= 2 ? 2 : 1) low_rank_b
     bf16* b = hidden + ranks * M::stride;
     bf16* d_l_step = b + 2 * b_size;
     const uint32_t b_steps = (p.out + M::rows - 1) / M::rows;
-    auto fetch_b = [&](uint32_t step) {
-        uint32_t m = step * M::rows;
-        if (step < b_steps)
-            fetch(b + step % 2 * b_size, M::b_stride(ranks), p.b + m * p.b_stride, p.b_stride, M::rows, p.out - m, ranks, uint32_t(p.b_stride));
-        copy_async_commit();
-    };
-    fetch_b(0);
+    fetch_b(b, p, 0, ranks);
     const uint32_t own = 32 * at.group + 8 * at.pair, n = first + own;
     TwoRows d_o, o = {};
     auto load_rows = [&](uint32_t step) {
@@ -294,7 +286,7 @@ __global__ void __launch_bounds__(MmaTile::threads, per <= 2 ? 2 : 1) low_rank_b
         uint32_t row = step * M::rows + 16 * at.part + at.row;
         copy_async_wait<0>();
         __syncthreads();  // B has landed, phi is there; nobody reads the other step of B, nor d_l of the last one
-        fetch_b(step + 1);
+        fetch_b(b, p, step + 1, ranks);
         const bf16* b_step = b + step % 2 * b_size;
         Sums l;
         if constexpr (aligned) low_rank_rows(l, b_step, hidden, tiles, at);
@@ -304,13 +296,13 @@ __global__ void __launch_bounds__(MmaTile::threads, per <= 2 ? 2 : 1) low_rank_b
             if constexpr (aligned) {
                 float value[8], output[8], d_s[8];
                 paired_row(value, l, half, p.scale);
-                unpack(output, o.half[half]);
-                unpack(d_s, d_o.half[half]);
+                unpack_eight(output, o.half[half]);
+                unpack_eight(d_s, d_o.half[half]);
 #pragma unroll
                 for (int j = 0; j < 8; ++j) align(d_s[j], value[j], output[j], value[j], c[j]);
-                d_l = pack(value);
+                d_l = pack_eight(value);
                 if (row + 8 * half < p.out) {
-                    store_16_bytes(p.d_o + (row + 8 * half) * p.d_o_stride + n, pack(d_s));
+                    store_16_bytes(p.d_o + (row + 8 * half) * p.d_o_stride + n, pack_eight(d_s));
                     store_16_bytes(p.d_l + (row + 8 * half) * p.d_l_stride + n, d_l);
                 }
             }
@@ -324,15 +316,14 @@ __global__ void __launch_bounds__(MmaTile::threads, per <= 2 ? 2 : 1) low_rank_b
         const bf16* operand = d_l_step + at.matrix_row * M::stride + 32 * at.group + at.matrix_column;
 #pragma unroll
         for (uint32_t k = 0; k < M::rows; k += 16) {
-            uint32_t left[4], right[4];
-            load_matrix<4, true>(left, operand + k * M::stride);
-            load_matrix<4, true>(right, operand + k * M::stride + 16);
+            Tokens d;
+            d.load(operand + k * M::stride);
 #pragma unroll
             for (uint32_t i = 0; i < per; ++i) {
                 uint32_t tile = at.part + M::parts * i, a[4];
                 if (tile >= tiles) break;
                 load_matrix<4, true>(a, weight + k * M::b_stride(ranks) + 16 * tile);
-                multiply(du[i], a, left, right);
+                multiply(du[i], a, d);
             }
         }
     }

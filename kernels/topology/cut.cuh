@@ -1,6 +1,7 @@
 // cut.cuh - what the steps of an event share: the threshold that a selection leaves behind and what lies above it, the
 // marks among keys, and grids. Part of topology.cu.
 #pragma once
+#include "common/links.cuh"
 #include "common/philox.cuh"
 #include "common/shape.cuh"
 #include "topology.h"
@@ -27,17 +28,6 @@ DEVICE word tie_word(const chtsl_ties& ties, word flat) {
     if (!ties.random) return 0;
     const uint4 w = philox(ties.draws, flat);
     return word(w.z) << 32 | w.w;
-}
-
-// Row of a link: the last whose offset is not above it. Rows without links are passed over.
-DEVICE uint32_t row_of_link(const chtsl_links& w, uint32_t link) {
-    uint32_t low = 0, high = w.rows;  // offsets[low] <= link < offsets[high]
-    while (high - low > 1) {
-        uint32_t middle = low + (high - low) / 2;
-        if (w.offsets[middle] <= link) low = middle;
-        else high = middle;
-    }
-    return low;
 }
 
 DEVICE bool is_candidate(word key) { return key != no_candidate && key != linked; }

@@ -22,7 +22,7 @@ pub enum Device {
 /// The backend that was opened.
 pub enum Opened {
     /// The CPU.
-    Cpu(Cpu),
+    Cpu(Box<Cpu>),
     /// A CUDA device.
     Cuda(Box<Cuda>),
 }
@@ -31,7 +31,10 @@ pub enum Opened {
 macro_rules! on_backend {
     ($opened:expr, |$backend:ident| $body:expr) => {
         match &$opened {
-            $crate::cli::device::Opened::Cpu($backend) => $body,
+            $crate::cli::device::Opened::Cpu(cpu) => {
+                let $backend = &**cpu;
+                $body
+            }
             $crate::cli::device::Opened::Cuda(device) => {
                 let $backend = &**device;
                 $body
@@ -60,7 +63,7 @@ impl DeviceArgs {
     pub fn open(&self, precision: Precision) -> Result<Opened> {
         match self.device {
             Device::Cuda => Cuda::open(precision).map_err(asked).map(|c| Opened::Cuda(Box::new(c))),
-            Device::Cpu => self.cpu(precision).map(Opened::Cpu),
+            Device::Cpu => self.cpu(precision),
             Device::Auto => match Cuda::open(precision) {
                 Ok(cuda) => Ok(Opened::Cuda(Box::new(cuda))),
                 Err(why) => {
@@ -70,18 +73,18 @@ impl DeviceArgs {
                     } else {
                         tracing::debug!("computing on the CPU: {why}");
                     }
-                    self.cpu(precision).map(Opened::Cpu)
+                    self.cpu(precision)
                 }
             },
         }
     }
 
-    fn cpu(&self, precision: Precision) -> Result<Cpu> {
+    fn cpu(&self, precision: Precision) -> Result<Opened> {
         if self.threads > 1 << 12 {
             let text = format!("--threads {}: must be at most 4096", self.threads);
             return Err(Error::Config(text));
         }
-        Cpu::new(self.threads, precision)
+        Cpu::new(self.threads, precision).map(|cpu| Opened::Cpu(Box::new(cpu)))
     }
 }
 

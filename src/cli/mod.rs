@@ -43,23 +43,16 @@ struct Cli {
     command: Command,
 }
 
+// Each command's text stands at its arguments.
 #[derive(Subcommand)]
 enum Command {
-    /// Turn text files into token shards.
     Prepare(prepare::Args),
-    /// Pre-train a model; with no argument, a tiny one on a corpus made here.
     Pretrain(pretrain::Args),
-    /// Perplexity and bits per byte of a checkpoint.
     Eval(eval::Args),
-    /// Continue a prompt.
     Generate(generate::Args),
-    /// Show what a shard, a dataset, a checkpoint or a run holds.
     Inspect(inspect::Args),
-    /// Draw loss, perplexity, overlap, link turnover and speed of runs.
     Plot(plot::Args),
-    /// Check the machine: processor, memory, CUDA, disk, and which model sizes fit.
     Doctor(doctor::Args),
-    /// Print a completion script for a shell.
     Completions(completions::Args),
 }
 

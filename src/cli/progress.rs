@@ -33,7 +33,7 @@ impl<'a> RunBar<'a> {
     /// A bar over `steps` updates, if the screen is a terminal.
     pub fn new(log: &'a Log, steps: u64) -> Self {
         let bar = log.terminal().then(|| {
-            let style = ProgressStyle::with_template("{pos}/{len} [{bar:20}] {wide_msg}");
+            let style = ProgressStyle::with_template("{pos}/{len} [{bar:12}] {wide_msg}");
             let bar = ProgressBar::new(steps).with_style(style.expect("a valid template"));
             log.show(&bar);
             bar
@@ -52,14 +52,21 @@ impl Watch for RunBar<'_> {
 
 /// What stands beside the bar.
 fn message(u: &Update) -> String {
-    let mut text = format!("loss {:.4}  ppl {:.2}", u.loss, u.loss.exp());
-    if let Some(align) = u.align {
-        text += &format!("  align {align:.2e}");
-    }
+    // What matters most first: a narrow terminal cuts the end off.
+    let mut text = format!(
+        "loss {:.4}  ppl {:.2}  {:.0} tok/s  eta {}",
+        u.loss,
+        u.loss.exp(),
+        u.tokens_per_s,
+        span(u.remaining)
+    );
     if let Some(ocr) = u.ocr_qk {
         text += &format!("  ocr(q,k) {ocr:.3}");
     }
-    text + &format!("  {:.0} tok/s  eta {}", u.tokens_per_s, span(u.remaining))
+    if let Some(align) = u.align {
+        text += &format!("  align {align:.2e}");
+    }
+    text
 }
 
 impl Drop for RunBar<'_> {
@@ -162,7 +169,7 @@ mod tests {
             remaining: Duration::from_secs(125),
         };
         let full =
-            "loss 2.0000  ppl 7.39  align 1.20e-2  ocr(q,k) 0.250  9188 tok/s  eta 2 min 05 s";
+            "loss 2.0000  ppl 7.39  9188 tok/s  eta 2 min 05 s  ocr(q,k) 0.250  align 1.20e-2";
         assert_eq!(message(&u), full);
         (u.align, u.ocr_qk) = (None, None);
         assert_eq!(message(&u), "loss 2.0000  ppl 7.39  9188 tok/s  eta 2 min 05 s");

@@ -43,6 +43,16 @@ fn every_version_takes_every_rank() {
     }
 }
 
+/// Past rank 64 a part of version 3 has several tiles, which leave through one patch of shared memory; 90
+/// rows are two steps of B.
+#[test]
+fn parts_of_several_tiles() {
+    let low_rank = Some((80, Activation::Silu, 0.75));
+    let plan = Plan { extents: (90, 41, 5), density: Some(0.3), low_rank, aligned: true };
+    let case = Case::new(600, Precision::Bf16Pure, plan);
+    check(&backend(Precision::Bf16Pure, Order::Random(3), Strategy::Dense, 3), &case);
+}
+
 fn launchers() -> &'static chtsl_launcher_table {
     chtsl_emulation::set_options(chtsl_emulation::Options::default());
     // SAFETY: the table lives as long as the program and was compiled from the same header.

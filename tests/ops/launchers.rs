@@ -139,10 +139,17 @@ fn dense_helpers_refuse_what_they_cannot_take() {
     // SAFETY: as in the test above, here and below.
     let cast = |from, to| unsafe { table.elementwise_cast.unwrap()(from, to, stream) };
     // SAFETY: as above.
-    let scatter = |w, to| unsafe { table.scatter_values.unwrap()(w, values, to, stream) };
+    let scatter_as = |w, to, v| unsafe { table.scatter_values.unwrap()(w, values, to, v, stream) };
     // SAFETY: as above.
-    let gather = |w, from| unsafe { table.scatter_gather.unwrap()(w, from, values, stream) };
+    let gather_as =
+        |w, from, v| unsafe { table.scatter_gather.unwrap()(w, from, values, v, stream) };
+    let (scatter, gather) = (|w, to| scatter_as(w, to, 0), |w, from| gather_as(w, from, 0));
     assert_eq!((cast(from, to), scatter(w, to), gather(w, to)), (CHTSL_OK, CHTSL_OK, CHTSL_OK));
+    for (version, status) in
+        [(1, CHTSL_OK), (2, CHTSL_OK), (3, CHTSL_UNSUPPORTED), (-1, CHTSL_UNSUPPORTED)]
+    {
+        assert_eq!((scatter_as(w, to, version), gather_as(w, to, version)), (status, status));
+    }
     for (m, status) in [
         (chtsl_matrix { rows: 3, ..to }, CHTSL_BAD_SHAPE),
         (chtsl_matrix { cols: 6, ..to }, CHTSL_BAD_SHAPE),

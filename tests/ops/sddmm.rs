@@ -1,10 +1,13 @@
 //! Gradients at the links: sampled products of dy and x.
 
+use chtsl::backend::cuda::Strategy;
 use chtsl::backend::{Backend, Csr};
 use chtsl::config::Precision;
 use chtsl::sparse::Pattern;
+use chtsl_emulation::Order;
 
 use super::spmm::patterns;
+use crate::support::emulated;
 use crate::support::oracle::{self, Bounded};
 use crate::support::{
     Fill, PRECISIONS, Source, Tolerance, act, assert_refused, bounded, buf, on_each, stale,
@@ -66,6 +69,18 @@ fn products_match_the_loops() {
             let pattern = s.pattern(20, 530, 0.2);
             let case = Case::new(&mut s, precision, (String::new(), pattern, 65), fill);
             on_each!(precision, |backend| check(backend, &case));
+        }
+    }
+}
+
+/// The naive gather, which no other backend of these tests takes.
+#[test]
+fn naive_gather_matches_the_loops() {
+    for precision in PRECISIONS {
+        let mut s = Source::new(12, precision);
+        let backend = emulated::backend(precision, Order::Reverse, Strategy::Dense, 1);
+        for case in patterns(&mut s).into_iter().filter(|(_, p, _)| p.rows() < 512) {
+            check(&backend, &Case::new(&mut s, precision, case, Fill::Random));
         }
     }
 }

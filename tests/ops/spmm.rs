@@ -1,10 +1,13 @@
 //! Sparse products, forward and transposed.
 
+use chtsl::backend::cuda::Strategy;
 use chtsl::backend::{Backend, Csr};
 use chtsl::config::Precision;
 use chtsl::sparse::Pattern;
+use chtsl_emulation::Order;
 use proptest::prelude::*;
 
+use crate::support::emulated;
 use crate::support::oracle::{self, Bounded};
 use crate::support::{
     Fill, PRECISIONS, Source, Tolerance, act, assert_derivative, assert_refused, bounded, dot,
@@ -121,6 +124,18 @@ fn products_match_the_loops() {
             let pattern = s.pattern(20, 530, 0.2);
             let case = Case::new(&mut s, precision, (String::new(), pattern, 65), fill);
             on_each!(precision, |backend| check(backend, &case));
+        }
+    }
+}
+
+/// The naive scatter, which no other backend of these tests takes.
+#[test]
+fn naive_scratch_matches_the_loops() {
+    for precision in PRECISIONS {
+        let mut s = Source::new(11, precision);
+        let backend = emulated::backend(precision, Order::Reverse, Strategy::Dense, 1);
+        for case in patterns(&mut s).into_iter().filter(|(_, p, _)| p.rows() < 512) {
+            check(&backend, &Case::new(&mut s, precision, case, Fill::Random));
         }
     }
 }

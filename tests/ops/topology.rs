@@ -179,6 +179,35 @@ fn ties_are_broken_as_on_the_host() {
     }
 }
 
+/// As many candidates with a positive score as links to regrow: the last count at which candidates
+/// without one stay out. One more, and at this temperature all are drawn alike.
+#[test]
+fn positive_scores_may_just_suffice() {
+    let pattern = random_pattern(19, 23, 0.06, 8);
+    let scores = Ch2L3n::new(&pattern).unwrap().dense();
+    let positive = scores.iter().flatten().filter(|s| **s > 0.0).count();
+    let missing = 19 * 23 - pattern.nnz();
+    assert!(positive > 10 && positive + 100 < missing, "{positive} of {missing}");
+    let weights = weights(4, pattern.nnz(), 1);
+    for cuda in backends() {
+        for regrown in [positive - 1, positive, positive + 1] {
+            agree(
+                cuda,
+                EventInput {
+                    config: &settings(0.0, 1.0, 0.0),
+                    seed: 3,
+                    layer: 1,
+                    t: 4,
+                    steps: 100,
+                    target_nnz: pattern.nnz() + regrown,
+                    pattern: &pattern,
+                    weights: &weights,
+                },
+            );
+        }
+    }
+}
+
 #[test]
 fn a_matrix_of_the_model() {
     let (rows, cols) = (512, 1376);

@@ -17,7 +17,10 @@ pub fn backends(precision: Precision) -> &'static [Cuda] {
             println!("cuda: skipped, {reason}");
             return vec![];
         }
-        let all = [0, 1, 2].map(|v| (Strategy::Links, v)).into_iter().chain([(Strategy::Dense, 0)]);
+        let all = [0, 1, 2]
+            .map(|v| (Strategy::Links, v))
+            .into_iter()
+            .chain([0, 1].map(|v| (Strategy::Dense, v)));
         let backend = |(strategy, version)| {
             open().expect("it opened before").with_strategy(strategy).with_version(version)
         };

@@ -484,6 +484,7 @@ pub type chtsl_scatter_values_fn = ::core::option::Option<
         w: chtsl_links,
         values: *const f32,
         out: chtsl_matrix,
+        version: i32,
         stream: chtsl_stream,
     ) -> chtsl_status,
 >;
@@ -492,6 +493,7 @@ pub type chtsl_scatter_gather_fn = ::core::option::Option<
         w: chtsl_links,
         dense: chtsl_matrix,
         dvalues: *mut f32,
+        version: i32,
         stream: chtsl_stream,
     ) -> chtsl_status,
 >;

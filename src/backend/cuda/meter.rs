@@ -3,7 +3,7 @@
 
 use std::sync::Mutex;
 
-use super::runtime::{Event, Runtime};
+use super::runtime::{Moment, Runtime};
 use crate::backend::meter::{HostMeter, Times, Work};
 use crate::error::Result;
 
@@ -20,7 +20,7 @@ pub(super) struct Meter {
 
 #[derive(Default)]
 struct State {
-    marks: Vec<(Event, Work)>,
+    marks: Vec<(Moment, Work)>,
     times: Times,
 }
 
@@ -28,10 +28,10 @@ impl Meter {
     /// Ends the current stretch and begins one of `work`. A failure is left to the call that follows:
     /// it meets the same broken device and says so.
     pub fn mark(&self, runtime: &dyn Runtime, work: Work) {
-        let Ok(event) = runtime.record() else { return };
-        let Some(event) = event else { return self.host.mark(work) };
+        let Ok(moment) = runtime.record() else { return };
+        let Some(moment) = moment else { return self.host.mark(work) };
         let mut state = self.state.lock().expect("not poisoned");
-        state.marks.push((event, work));
+        state.marks.push((moment, work));
         if state.marks.len() >= MOST {
             let _ = state.add_up(runtime);
         }
@@ -40,18 +40,22 @@ impl Meter {
     /// The account until now; waits for the device.
     pub fn times(&self, runtime: &dyn Runtime) -> Result<Times> {
         let mut state = self.state.lock().expect("not poisoned");
-        let Some(&(_, work)) = state.marks.last() else { return Ok(self.host.times()) };
-        if let Some(event) = runtime.record()? {
-            state.marks.push((event, work));
+        let Some(work) = state.marks.last().map(|(_, work)| *work) else {
+            return Ok(self.host.times());
+        };
+        if let Some(moment) = runtime.record()? {
+            state.marks.push((moment, work));
         }
         state.add_up(runtime)?;
         Ok(state.times)
     }
 
-    /// Gives the marks back.
+    /// Gives the marks back, on a thread that has the device.
     pub fn clear(&self, runtime: &dyn Runtime) {
-        let Ok(mut state) = self.state.lock() else { return };
-        state.marks.drain(..).for_each(|(event, _)| runtime.forget(event));
+        let _ = runtime.synchronize();
+        if let Ok(mut state) = self.state.lock() {
+            state.marks.clear();
+        }
     }
 }
 
@@ -60,15 +64,15 @@ impl State {
     fn add_up(&mut self, runtime: &dyn Runtime) -> Result<()> {
         runtime.synchronize()?;
         let last = self.marks.pop();
-        let ends = self.marks.iter().skip(1).chain(&last).map(|(event, _)| *event);
+        let ends = self.marks.iter().skip(1).chain(&last);
         let mut added = Ok(());
-        for ((event, work), end) in self.marks.iter().zip(ends) {
-            match runtime.between(*event, end) {
+        for ((from, work), (to, _)) in self.marks.iter().zip(ends) {
+            match runtime.between(from, to) {
                 Ok(time) => self.times.add(*work, time.as_secs_f64()),
                 Err(e) => added = Err(e),
             }
         }
-        self.marks.drain(..).for_each(|(event, _)| runtime.forget(event));
+        self.marks.clear();
         self.marks.extend(last);
         added
     }

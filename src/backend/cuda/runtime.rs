@@ -3,6 +3,7 @@
 //! Two machines offer it: a device through the driver, and the emulator that tests use. Everything
 //! above this file is the same on both.
 
+use std::any::Any;
 use std::ffi::c_void;
 use std::time::{Duration, Instant};
 
@@ -66,12 +67,8 @@ pub struct Gemm {
     pub beta: f32,
 }
 
-/// A point in time on the stream; its meaning is the runtime's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Event(pub *mut c_void);
-
-// SAFETY: only a name; what it names may be used from any thread.
-unsafe impl Send for Event {}
+/// A point in time on the stream; only the runtime that made it can read it.
+pub type Moment = Box<dyn Any + Send>;
 
 /// A machine that CUDA kernels run on. All work goes to one stream, in order.
 ///
@@ -121,28 +118,28 @@ pub unsafe trait Runtime: Send + Sync {
     ///
     /// Errors: `Error::Device` with whatever the work so far has run into.
     fn synchronize(&self) -> Result<()>;
-    /// Time that the work put on the stream by `work` takes. Devices use their own events; here it is
-    /// the host's clock between two waits.
+    /// Time that the work put on the stream by `work` takes, by the device's own clock where it has one,
+    /// else by the host's between two waits.
     fn time(&self, work: &mut dyn FnMut()) -> Result<Duration> {
         self.synchronize()?;
-        let start = Instant::now();
+        let (from, start) = (self.record()?, Instant::now());
         work();
+        let to = self.record()?;
         self.synchronize()?;
-        Ok(start.elapsed())
+        match (&from, &to) {
+            (Some(from), Some(to)) => self.between(from, to),
+            _ => Ok(start.elapsed()),
+        }
     }
-    /// Puts a point in time on the stream and returns its name; `None` where work is done when a call
-    /// returns, and the host's clock is the right one.
-    fn record(&self) -> Result<Option<Event>> {
+    /// Puts a point in time on the stream; `None` where work is done when a call returns, and the host's
+    /// clock is the right one.
+    fn record(&self) -> Result<Option<Moment>> {
         Ok(None)
     }
     /// Time from one recorded point to a later one, both of them reached.
-    fn between(&self, from: Event, to: Event) -> Result<Duration> {
+    fn between(&self, from: &Moment, to: &Moment) -> Result<Duration> {
         let _ = (from, to);
         Ok(Duration::ZERO)
-    }
-    /// Gives a point in time back.
-    fn forget(&self, event: Event) {
-        let _ = event;
     }
     /// Bytes that this process has taken from the device and bytes that it has left, where that is not
     /// the host's memory.

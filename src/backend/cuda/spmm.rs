@@ -1,7 +1,7 @@
 //! Products with the links of a matrix: forward and transposed. `include/spmm.h`, `include/scatter.h`
 
 use super::launch::launch;
-use super::memory::{Act, Memory};
+use super::memory::{Act, Buf, Memory};
 use super::runtime::{Element, Gemm, GemmOperand};
 use super::{Cuda, Scratch, Strategy, check_act};
 use crate::backend::Csr;
@@ -87,6 +87,33 @@ pub(super) fn transposed(
     }
 }
 
+impl Cuda {
+    /// Dense form of `w` in scratch memory, as [`Strategy::Dense`] makes it for every product; by itself
+    /// for measurements.
+    pub fn scatter(&self, w: &Csr<Cuda>) -> Result<()> {
+        check("scatter", w)?;
+        scatter(self, w).map(drop)
+    }
+
+    /// Adds what the dense scratch matrix holds at the links of `w` to `dvalues`, as
+    /// [`Strategy::Dense`] does after the dense product of every weight gradient; by itself for
+    /// measurements.
+    pub fn gather(&self, w: &Csr<Cuda>, dvalues: &mut Buf) -> Result<()> {
+        check("gather", w)?;
+        check_len("gather", "gradients", w.index.nnz, dvalues.len)?;
+        dvalues.changed();
+        let (rows, cols) = (w.index.rows, w.index.cols);
+        let memory = self.scratch(Scratch::Dense, rows * cols * 4)?;
+        let dense = super::memory::matrix(memory.pointer(), rows, cols, cols, Element::F32);
+        launch!(self, scatter_gather(w.index.csr(), dense, dvalues.raw(), scatter_version(self)))
+    }
+}
+
+/// Naive or default: a further version asked of the backend is that of other kernels.
+fn scatter_version(cuda: &Cuda) -> i32 {
+    i32::from(cuda.version == 1)
+}
+
 /// The links as a dense matrix in scratch memory, which stays borrowed while it is used.
 fn scatter<'a>(
     cuda: &'a Cuda,
@@ -98,7 +125,7 @@ fn scatter<'a>(
     let memory = cuda.scratch(Scratch::Dense, bytes)?;
     let out =
         super::memory::matrix(memory.pointer(), w.index.rows, w.index.cols, stride, cuda.element);
-    launch!(cuda, scatter_values(w.index.csr(), w.values.raw(), out))?;
+    launch!(cuda, scatter_values(w.index.csr(), w.values.raw(), out, scatter_version(cuda)))?;
     let operand =
         GemmOperand { data: memory.pointer(), element: cuda.element, stride, transposed: false };
     Ok((memory, operand))
@@ -133,5 +160,5 @@ pub(super) fn gathered_gradient(
     };
     cuda.gemm(&product)?;
     let dense = super::memory::matrix(memory.pointer(), rows, cols, cols, Element::F32);
-    launch!(cuda, scatter_gather(w.index.csr(), dense, dvalues))
+    launch!(cuda, scatter_gather(w.index.csr(), dense, dvalues, scatter_version(cuda)))
 }

@@ -3,7 +3,8 @@
 //! `kernels/mutants.txt` lists the breakages. One source is compiled anew, linked with the objects of this build into a
 //! library, and a test program is run with `CHTSL_EMULATION_LIBRARY` naming it.
 
-use std::fs::{self, File};
+use std::fs;
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,14 +15,16 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 /// Longer than any sound run; a mutant that hangs counts as noticed.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// A line of the list: `family | sed expression | what it breaks | test filter`.
+/// A line of the list: `family | sed expression | what it breaks | tests that notice`.
 #[derive(Clone, Debug)]
 struct Mutant {
-    /// `spmm` for kernels/spmm.cu, `low_rank/mma.cuh` for a header that kernels/low_rank.cu alone includes.
+    /// `spmm` for kernels/spmm.cu, `low_rank/mma.cuh` for a header that kernels/low_rank.cu alone includes,
+    /// `spmm:common/eight.cuh` for a header as it is compiled into kernels/spmm.cu.
     family: String,
     change: String,
     what: String,
-    filter: String,
+    /// Full names, separated by spaces.
+    tests: String,
 }
 
 #[derive(Debug, PartialEq)]
@@ -38,13 +41,15 @@ fn parse(list: &str) -> Vec<Mutant> {
     let lines = list.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
     lines
         .map(|line| match line.split(" | ").map(str::trim).collect::<Vec<_>>()[..] {
-            [family, change, what, filter] => Mutant {
+            [family, change, what, tests] => Mutant {
                 family: family.into(),
                 change: change.into(),
                 what: what.into(),
-                filter: filter.into(),
+                tests: tests.into(),
             },
-            _ => panic!("mutants: expected `family | sed expression | what it breaks | test filter`, got: {line}"),
+            _ => panic!(
+                "mutants: expected `family | sed expression | what it breaks | tests`, got: {line}"
+            ),
         })
         .collect()
 }
@@ -59,6 +64,11 @@ pub struct Change {
 }
 
 impl Mutant {
+    /// Whether it breaks kernels/<family>.cu or a header of it.
+    fn is_of(&self, family: &str) -> bool {
+        self.family.split([':', '/']).next() == Some(family) || self.family == family
+    }
+
     /// The breakage; None when the expression no longer fits.
     fn change(&self) -> Option<Change> {
         // `planted/` names the kernels of these tests.
@@ -66,8 +76,9 @@ impl Mutant {
             Some(name) => ("kernels/emulation/tests/planted", name),
             None => ("kernels", self.family.as_str()),
         };
-        let unit = format!("{folder}/{}.cu", name.split('/').next().unwrap());
-        let file = if name.contains('.') { format!("{folder}/{name}") } else { unit.clone() };
+        let header = name.split_once(':').map_or(name, |(_, header)| header);
+        let unit = format!("{folder}/{}.cu", name.split([':', '/']).next().unwrap());
+        let file = if header.contains('.') { format!("{folder}/{header}") } else { unit.clone() };
         let source = Path::new(ROOT).join(&file);
         let before = fs::read(&source).unwrap_or_else(|e| panic!("{}: {e}", source.display()));
         let sed = Command::new("sed").arg(&self.change).arg(&source).output().expect("sed");
@@ -89,7 +100,7 @@ pub fn link(folder: &Path, library: &Path, change: Option<&Change>) -> Result<()
     };
     let compiler = words(&objects[0])[0].clone();
     if let Some(Change { unit, file, text }) = change {
-        // Both files move, in their places to each other: a quoted header is looked for beside its includer first.
+        // Both files move, in their places to each other, and the copies' folder is searched first.
         let copy = |file: &str| folder.join(file);
         for (file, text) in [(unit, &fs::read(Path::new(ROOT).join(unit)).unwrap()), (file, text)] {
             fs::create_dir_all(copy(file).parent().unwrap()).unwrap();
@@ -97,6 +108,7 @@ pub fn link(folder: &Path, library: &Path, change: Option<&Change>) -> Result<()
         }
         let place = objects.iter_mut().find(|o| words(o).contains(unit)).unwrap();
         let (arguments, source) = (words(place), copy(unit));
+        let copies = source.parent().unwrap();
         let object = source.with_extension("o");
         let arguments = arguments[1..].iter().map(|word| match word.as_str() {
             "-O2" => "-O1".into(),
@@ -110,7 +122,9 @@ pub fn link(folder: &Path, library: &Path, change: Option<&Change>) -> Result<()
         });
         // Other headers beside the source are found from its copy, too.
         let beside = Path::new(unit).parent().unwrap();
-        run(Command::new(&compiler).args(arguments).arg("-I").arg(beside).current_dir(ROOT))?;
+        let mut command = Command::new(&compiler);
+        command.arg("-iquote").arg(copies).args(arguments).arg("-I").arg(beside);
+        run(command.current_dir(ROOT))?;
         let renamed = ["memcpy", "memmove", "memset"]
             .map(|name| format!("--redefine-sym={name}=__tsan_{name}"));
         run(Command::new("objcopy").args(renamed).arg(&object))?;
@@ -130,14 +144,13 @@ fn run(command: &mut Command) -> Result<(), String> {
 
 /// Runs tests on a library: whether they passed, and their output.
 pub fn run_tests(tests: &Path, filter: &str, library: &Path) -> (bool, String) {
-    let log = library.with_extension("log");
-    let out = File::create(&log).unwrap();
+    let mut out = tempfile::tempfile().unwrap();
     let mut child = Command::new(tests)
         .args(filter.split_whitespace())
         .env("CHTSL_EMULATION_LIBRARY", library)
         .env("RUST_BACKTRACE", "0")
         .stdout(out.try_clone().unwrap())
-        .stderr(out)
+        .stderr(out.try_clone().unwrap())
         .stdin(Stdio::null())
         .spawn()
         .unwrap_or_else(|e| panic!("{}: {e}", tests.display()));
@@ -153,7 +166,10 @@ pub fn run_tests(tests: &Path, filter: &str, library: &Path) -> (bool, String) {
             None => std::thread::sleep(Duration::from_millis(20)),
         }
     };
-    let mut text = String::from_utf8_lossy(&fs::read(&log).unwrap()).into_owned();
+    let mut text = vec![];
+    out.rewind().unwrap();
+    out.read_to_end(&mut text).unwrap();
+    let mut text = String::from_utf8_lossy(&text).into_owned();
     match status {
         None => text += "\nit hangs\n",
         Some(status) if status.code().is_none() => text += &format!("\n{status}\n"),
@@ -179,48 +195,72 @@ fn judge(tests: &Path, mutant: &Mutant) -> Outcome {
     if let Err(reason) = link(folder.path(), &library, Some(&change)) {
         return Outcome::DoesNotBuild(reason);
     }
-    match run_tests(tests, &mutant.filter, &library) {
+    match run_tests(tests, &exactly(&mutant.tests), &library) {
         (true, _) => Outcome::Survived,
         (false, output) => Outcome::Caught(evidence(&output)),
     }
 }
 
-/// What the filter selects must pass on the kernels as they are, or a failure would prove nothing.
+/// The filter that selects these tests alone.
+fn exactly(tests: &str) -> String {
+    format!("{tests} --exact")
+}
+
+/// The tests must exist and pass on the kernels as they are, or a failure would prove nothing.
 fn demand_sound(tests: &Path, mutants: &[Mutant]) {
     let folder = tempfile::tempdir().unwrap();
     let library = folder.path().join("libsound.so");
     link(folder.path(), &library, None).unwrap();
-    let mut filters: Vec<&str> = mutants.iter().map(|m| m.filter.as_str()).collect();
-    filters.sort();
-    filters.dedup();
-    for filter in filters {
-        let (passed, output) = run_tests(tests, filter, &library);
-        assert!(passed, "the tests `{filter}` fail on sound kernels:\n{output}");
-        assert!(!output.contains("ok. 0 passed"), "the filter `{filter}` selects no test");
-    }
+    let mut names: Vec<&str> = mutants.iter().flat_map(|m| m.tests.split(' ')).collect();
+    names.sort();
+    names.dedup();
+    let complaints = on_all_cores(&names, |name| {
+        let (passed, output) = run_tests(tests, &exactly(name), &library);
+        if !passed {
+            Some(format!("{name} fails on sound kernels:\n{output}"))
+        } else if !output.contains("ok. 1 passed") {
+            Some(format!("there is no test {name}"))
+        } else {
+            None
+        }
+    });
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
-/// Judges all, on all cores, and prints a line for each; returns those that were not caught.
-fn judge_all(tests: &Path, mutants: &[Mutant]) -> Vec<String> {
-    demand_sound(tests, mutants);
-    let (next, missed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+/// What `f` has to say, item by item, on all cores.
+fn on_all_cores<T: Sync>(items: &[T], f: impl Fn(&T) -> Option<String> + Sync) -> Vec<String> {
+    let (next, said) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
-                while let Some(mutant) = mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let name = format!("{}, {}", mutant.family, mutant.what);
-                    match judge(tests, mutant) {
-                        Outcome::Caught(words) => println!("caught {name}: {words}"),
-                        other => {
-                            println!("  FAIL {name}: {other:?}");
-                            missed.lock().unwrap_or_else(PoisonError::into_inner).push(name);
-                        }
-                    }
+                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let words = f(item); // before the lock
+                    said.lock().unwrap_or_else(PoisonError::into_inner).extend(words);
                 }
             });
         }
     });
-    missed.into_inner().unwrap()
+    said.into_inner().unwrap()
+}
+
+/// Judges all and prints a line for each; returns those that were not caught.
+fn judge_all(tests: &Path, mutants: &[Mutant]) -> Vec<String> {
+    demand_sound(tests, mutants);
+    on_all_cores(mutants, |mutant| {
+        let (name, start) = (format!("{}, {}", mutant.family, mutant.what), Instant::now());
+        let outcome = judge(tests, mutant);
+        let seconds = start.elapsed().as_secs();
+        match outcome {
+            Outcome::Caught(words) => {
+                println!("caught {name} ({seconds} s): {words}");
+                None
+            }
+            other => {
+                println!("  FAIL {name} ({seconds} s): {other:?}");
+                Some(name)
+            }
+        }
+    })
 }
 
 fn listed() -> Vec<Mutant> {
@@ -237,15 +277,14 @@ fn every_listed_mutant_still_fits() {
     assert!(stale.is_empty(), "these change nothing any more:\n{}", stale.join("\n"));
 }
 
-/// Minutes of compiling: `kernels/emulation/mutants.sh` runs it.
 #[test]
-#[ignore]
+#[ignore = "runs for 5 minutes: kernels/emulation/mutants.sh"]
 fn every_listed_mutant_is_caught() {
     let tests = std::env::var_os("CHTSL_MUTANT_TESTS")
         .expect("CHTSL_MUTANT_TESTS names the test program to run");
     let only = std::env::var("CHTSL_MUTANT_FAMILY").unwrap_or_default();
     let mutants: Vec<Mutant> =
-        listed().into_iter().filter(|m| only.is_empty() || m.family == only).collect();
+        listed().into_iter().filter(|m| only.is_empty() || m.is_of(&only)).collect();
     assert!(!mutants.is_empty(), "no mutants of {only}");
     let missed = judge_all(Path::new(&tests), &mutants);
     assert!(missed.is_empty(), "not caught:\n{}", missed.join("\n"));
@@ -259,7 +298,7 @@ fn mutants_are_told_apart() {
         family: "planted/sound".into(),
         change: change.into(),
         what: String::new(),
-        filter: "sound::sound_kernels_pass --exact".into(),
+        tests: "sound::sound_kernels_pass".into(),
     };
     let race = of("/^    __syncwarp();$/d");
     demand_sound(&tests, std::slice::from_ref(&race));

@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use super::driver::{self, Driver};
-use super::runtime::{Gemm, Launchers, Runtime};
+use super::runtime::{Gemm, Launchers, Moment, Runtime};
 use crate::error::{Error, Result};
 use dense::Dense;
 
@@ -43,7 +43,22 @@ unsafe impl Send for Stream {}
 unsafe impl Sync for Stream {}
 
 const NON_BLOCKING: u32 = 1;
-const OUT_OF_MEMORY: c_int = 2;
+
+/// A mark on the stream that knows its time.
+struct Event {
+    handle: *mut c_void,
+    destroy: unsafe extern "C" fn(*mut c_void) -> c_int,
+}
+
+// SAFETY: an event may be used from any thread; nothing here does so at the same time.
+unsafe impl Send for Event {}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // SAFETY: made by cuEventCreate, used by nobody else.
+        unsafe { (self.destroy)(self.handle) };
+    }
+}
 
 impl Device {
     /// Opens the first device that the process may see.
@@ -51,9 +66,16 @@ impl Device {
     /// Errors: `Error::Device` with one sentence that says what is missing and what to do.
     pub fn open() -> Result<Self> {
         let launchers = launchers()?;
-        let driver = driver::open()?;
+        Device::new(driver::open()?, launchers)
+    }
+
+    /// A stream and the dense library on an open driver, for kernels of `launchers`.
+    ///
+    /// Errors: `Error::Device` as [`Device::open`].
+    pub fn new(driver: Driver, launchers: &'static Launchers) -> Result<Self> {
+        driver.make_current();
         let mut handle = std::ptr::null_mut();
-        // SAFETY: a context is current on this thread since `open`; `handle` is one pointer.
+        // SAFETY: a context is current; `handle` is one pointer.
         driver.check("cuStreamCreate", unsafe {
             (driver.functions().cuStreamCreate)(&mut handle, NON_BLOCKING)
         })?;
@@ -69,6 +91,21 @@ impl Device {
 
     fn check(&self, call: &'static str, code: c_int) -> Result<()> {
         self.driver.check(call, code)
+    }
+
+    fn event(&self) -> Result<Event> {
+        let f = self.driver.functions();
+        let mut handle = std::ptr::null_mut();
+        // SAFETY: one pointer.
+        self.check("cuEventCreate", unsafe { (f.cuEventCreate)(&mut handle, 0) })?;
+        Ok(Event { handle, destroy: f.cuEventDestroy_v2 })
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        // What the fields give back lives in the context, and this may be a thread that never had it.
+        self.driver.make_current();
     }
 }
 
@@ -133,7 +170,7 @@ unsafe impl Runtime for Device {
         let mut pointer = 0u64;
         // SAFETY: `pointer` is one device pointer.
         let code = unsafe { (self.driver.functions().cuMemAlloc_v2)(&mut pointer, bytes) };
-        if code == OUT_OF_MEMORY {
+        if code == driver::OUT_OF_MEMORY {
             let (free, total) = self.driver.memory_now();
             let mb = |bytes: usize| bytes as f64 / 1e6;
             return Err(Error::Memory(format!(
@@ -206,34 +243,35 @@ unsafe impl Runtime for Device {
         self.check("cuStreamSynchronize", code)
     }
 
-    fn time(&self, work: &mut dyn FnMut()) -> Result<Duration> {
+    fn record(&self) -> Result<Option<Moment>> {
         self.driver.make_current();
-        let f = self.driver.functions();
-        let mut events = [std::ptr::null_mut::<c_void>(); 2];
-        for event in &mut events {
-            // SAFETY: one pointer each.
-            self.check("cuEventCreate", unsafe { (f.cuEventCreate)(event, 0) })?;
-        }
+        let event = self.event()?;
+        let record = self.driver.functions().cuEventRecord;
+        // SAFETY: our own event and stream.
+        let code = unsafe { record(event.handle, self.stream.handle) };
+        self.check("cuEventRecord", code)?;
+        Ok(Some(Box::new(event)))
+    }
+
+    fn between(&self, from: &Moment, to: &Moment) -> Result<Duration> {
+        let (Some(from), Some(to)) = (from.downcast_ref::<Event>(), to.downcast_ref::<Event>())
+        else {
+            return Err(Error::Device("a point in time of another machine".into()));
+        };
+        self.driver.make_current();
         let mut milliseconds = 0f32;
-        let measured = (|| {
-            let record = |event| {
-                // SAFETY: an event that was made above, our own stream.
-                self.check("cuEventRecord", unsafe { (f.cuEventRecord)(event, self.stream.handle) })
-            };
-            record(events[0])?;
-            work();
-            record(events[1])?;
-            self.synchronize()?;
-            // SAFETY: both events are over.
-            self.check("cuEventElapsedTime", unsafe {
-                (f.cuEventElapsedTime)(&mut milliseconds, events[0], events[1])
-            })
-        })();
-        for event in events {
-            // SAFETY: made above.
-            unsafe { (f.cuEventDestroy_v2)(event) };
-        }
-        measured.map(|()| Duration::from_secs_f64(f64::from(milliseconds.max(0.0)) / 1e3))
+        let elapsed = self.driver.functions().cuEventElapsedTime;
+        // SAFETY: our own events.
+        let code = unsafe { elapsed(&mut milliseconds, from.handle, to.handle) };
+        self.check("cuEventElapsedTime", code)?;
+        Ok(Duration::from_secs_f64(f64::from(milliseconds.max(0.0)) / 1e3))
+    }
+
+    fn memory(&self) -> Option<(usize, usize)> {
+        self.driver.make_current();
+        let (free, total) = self.driver.memory_now();
+        let before = usize::try_from(self.driver.free).unwrap_or(total);
+        Some((before.saturating_sub(free), free))
     }
 
     fn fault(&self, status: i32) -> String {
@@ -244,6 +282,11 @@ unsafe impl Runtime for Device {
         self.driver.make_current();
         let mut dense = self.dense.lock().expect("not poisoned");
         // SAFETY: passed on from the caller.
-        unsafe { dense.multiply(product, self.stream.handle) }
+        let result = unsafe { dense.multiply(product, self.stream.handle) };
+        match result {
+            // The library has one status for whatever the device ran into: the driver knows more.
+            Err(Error::Device(_)) => self.synchronize().and(result),
+            _ => result,
+        }
     }
 }

@@ -1,35 +1,16 @@
-//! Search for cuBLASLt, the dense library: `CHTSL_CUDA_LIB`, the loader's own path, the toolkit that the
-//! kernels were built with, a wheel beside it.
+//! Search for cuBLASLt: `CHTSL_CUDA_LIB`, the loader's path, the toolkit that the kernels were built
+//! with, a wheel beside it.
+//!
+//! The major version of CUDA is part of a file's name. A driver runs libraries of its own major version and
+//! of older ones, so these names are tried, newest first; what a library says of itself decides.
 
-use std::ffi::{c_char, c_void};
 use std::path::{Path, PathBuf};
 
-use cudarc::cublaslt::sys;
-use libloading::Library;
+use super::libcublaslt::LibCublasLt;
+use super::{CudaVersion, Toolkit, library};
 
-use super::libcuda::missing;
-use super::{CudaVersion, Toolkit};
-
-/// Names a library may have, newest first: the major version is part of the name.
-const NAMES: [&str; 3] = ["libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"];
-
-/// What the backend calls through cudarc, which panics when one is missing.
-const USED: [&str; 14] = [
-    "cublasLtCreate",
-    "cublasLtDestroy",
-    "cublasLtGetCudartVersion",
-    "cublasLtGetVersion",
-    "cublasLtMatmul",
-    "cublasLtMatmulAlgoGetHeuristic",
-    "cublasLtMatmulDescCreate",
-    "cublasLtMatmulDescDestroy",
-    "cublasLtMatmulDescSetAttribute",
-    "cublasLtMatmulPreferenceCreate",
-    "cublasLtMatmulPreferenceDestroy",
-    "cublasLtMatmulPreferenceSetAttribute",
-    "cublasLtMatrixLayoutCreate",
-    "cublasLtMatrixLayoutDestroy",
-];
+/// Oldest major version of CUDA whose cuBLASLt will do.
+const OLDEST: u32 = 12;
 
 /// The library that was found.
 #[derive(Clone, Debug)]
@@ -38,6 +19,7 @@ pub struct DenseLibrary {
     pub version: usize,
     /// The file, or what led to it.
     pub from: String,
+    pub(in crate::backend::cuda) functions: LibCublasLt,
 }
 
 impl std::fmt::Display for DenseLibrary {
@@ -47,81 +29,159 @@ impl std::fmt::Display for DenseLibrary {
     }
 }
 
-/// Opens the library so that cudarc's own search, which goes by name, ends at it.
+/// Opens the first library that fits the driver.
 ///
-/// Errors: the start of a sentence that names what was searched and what to install.
+/// Errors: the start of a sentence that names what was found or searched, and what to install.
 pub fn open(toolkit: &Toolkit, driver: CudaVersion) -> Result<DenseLibrary, String> {
-    let (from, chosen) = find(toolkit)?;
-    // SAFETY: as above; `culib` panics without a library, so it comes second.
-    if !unsafe { sys::is_culib_present() } {
-        return Err(format!("{from} is not a cuBLASLt of CUDA 12 or 13: install one of these"));
-    }
-    // SAFETY: present.
-    let library = unsafe { sys::culib() };
-    for name in USED {
-        // SAFETY: only looked up.
-        if unsafe { library.get::<*const c_void>(name.as_bytes()) }.is_err() {
-            return Err(format!("{} ({from})", missing("cuBLASLt", name)));
+    let asked = std::env::var_os("CHTSL_CUDA_LIB").filter(|v| !v.is_empty()).map(PathBuf::from);
+    let places = match &asked {
+        Some(path) => vec![Place::Path(path.clone())],
+        None => {
+            let dirs = dirs_of(toolkit).into_iter().map(Place::Path);
+            [Place::Loader].into_iter().chain(dirs).collect()
+        }
+    };
+    let fitting = names_for(driver);
+    let mut search = Search { driver, seen: vec![], refused: vec![] };
+    // The second round finds what cannot fit by its name, for the message.
+    for names in [&fitting, &other_names(driver)] {
+        for place in &places {
+            if let Some(found) = search.look(place, names) {
+                return Ok(found);
+            }
         }
     }
-    if let Some(chosen) = chosen
-        && address(&chosen) != address(library)
-    {
-        return Err(format!(
-            "another cuBLASLt comes before {from}: take its folder out of LD_LIBRARY_PATH"
-        ));
+    let (refused, names) = (search.refused.join("; "), fitting.join(", "));
+    if let Some(path) = asked {
+        let what = format!("CHTSL_CUDA_LIB={}", path.display());
+        return Err(match refused.is_empty() {
+            true => format!("{what} names no file {names}: name another"),
+            false => format!("{what} does not fit, because {refused}: name another"),
+        });
     }
-    // SAFETY: looked up above, types of cublasLt.h: no arguments, a size_t.
-    let (version, cudart) = unsafe {
-        let ask =
-            |name: &[u8]| library.get::<unsafe extern "C" fn() -> usize>(name).map_or(0, |f| f());
-        (ask(b"cublasLtGetVersion"), ask(b"cublasLtGetCudartVersion"))
-    };
-    let made_for = CudaVersion::from_number(cudart.min(i32::MAX as usize) as i32);
-    if made_for.major > driver.major {
+    if !refused.is_empty() {
         return Err(format!(
-            "cuBLASLt ({from}) belongs to {made_for}, which is too new for this driver: install the \
-             one of CUDA {} and name it with CHTSL_CUDA_LIB=/folder",
+            "no cuBLASLt fits: {refused}; install the one of CUDA {} and name its folder with \
+             CHTSL_CUDA_LIB",
             driver.major
         ));
     }
-    Ok(DenseLibrary { version, from })
-}
-
-/// Where the library is, and its handle when it was opened by path.
-fn find(toolkit: &Toolkit) -> Result<(String, Option<Library>), String> {
-    let asked = std::env::var_os("CHTSL_CUDA_LIB").filter(|v| !v.is_empty()).map(PathBuf::from);
-    if let Some(path) = asked {
-        let files = files_in(&path);
-        let what = format!("CHTSL_CUDA_LIB={}", path.display());
-        let Some(file) = files.first() else {
-            return Err(format!("{what} names no file {}", NAMES.join(", ")));
-        };
-        return match open_file(file) {
-            Ok(library) => Ok((file.display().to_string(), Some(library))),
-            Err(e) => Err(format!("{what} cannot be loaded ({e}): name another")),
-        };
-    }
-    // SAFETY: loading runs the library's initialisers, which are harmless.
-    if unsafe { sys::is_culib_present() } {
-        return Ok(("the loader's path".into(), None));
-    }
-    let dirs = dirs_of(toolkit);
-    let mut refused = String::new();
-    for file in dirs.iter().flat_map(|dir| files_in(dir)) {
-        match open_file(&file) {
-            Ok(library) => return Ok((file.display().to_string(), Some(library))),
-            Err(e) => refused = format!("; {e}"),
-        }
-    }
-    let searched: Vec<String> = dirs.iter().map(|d| d.display().to_string()).collect();
+    let searched: Vec<String> = dirs_of(toolkit).iter().map(|d| d.display().to_string()).collect();
     Err(format!(
-        "there is no cuBLASLt: {} was not found in LD_LIBRARY_PATH and the system's folders, nor in \
-         {}{refused}; install it (pip install nvidia-cublas, or the toolkit's libcublas package) and \
-         name its folder with CHTSL_CUDA_LIB",
-        NAMES.join(", "),
+        "there is no cuBLASLt: {names} was not found in LD_LIBRARY_PATH and the system's folders, nor in \
+         {}; install it (pip install nvidia-cublas, or the toolkit's libcublas package) and name its \
+         folder with CHTSL_CUDA_LIB",
         searched.join(", ")
     ))
+}
+
+/// Where a library may be.
+enum Place {
+    /// Wherever the loader finds a name.
+    Loader,
+    /// In a folder, or this very file.
+    Path(PathBuf),
+}
+
+struct Search {
+    driver: CudaVersion,
+    /// Where libraries were loaded that do not fit: one may be found under several names.
+    seen: Vec<usize>,
+    /// Why each does not fit.
+    refused: Vec<String>,
+}
+
+impl Search {
+    fn look(&mut self, place: &Place, names: &[String]) -> Option<DenseLibrary> {
+        let files = match place {
+            Place::Loader => {
+                return names.iter().find_map(|name| {
+                    self.load(name.as_ref(), &format!("{name} in the loader's path"))
+                });
+            }
+            // Without a slash it would be a name to search for.
+            Place::Path(path) if path.is_file() => {
+                vec![std::path::absolute(path).unwrap_or_else(|_| path.clone())]
+            }
+            Place::Path(dir) => names.iter().map(|n| dir.join(n)).filter(|p| p.is_file()).collect(),
+        };
+        files.iter().find_map(|file| self.load(file, &file.display().to_string()))
+    }
+
+    /// The library if it fits; otherwise notes why it does not.
+    fn load(&mut self, name: &Path, from: &str) -> Option<DenseLibrary> {
+        match self.open(name) {
+            Ok(functions) => {
+                let functions = functions?;
+                // SAFETY: no arguments.
+                let version = unsafe { (functions.cublasLtGetVersion)() };
+                Some(DenseLibrary { version, from: from.into(), functions })
+            }
+            Err(why) => {
+                let refusal = format!("{from} {why}");
+                if !self.refused.contains(&refusal) {
+                    self.refused.push(refusal);
+                }
+                None
+            }
+        }
+    }
+
+    /// The functions of a library that fits; none when it is not there, or has been refused before.
+    ///
+    /// Errors: why it does not fit.
+    fn open(&mut self, name: &Path) -> Result<Option<LibCublasLt>, String> {
+        let library = match library::open(name) {
+            Ok(library) => library,
+            // The loader says which file is missing: this one, or one that it needs.
+            Err(why)
+                if why.starts_with(&*name.to_string_lossy()) && why.contains("No such file") =>
+            {
+                return Ok(None);
+            }
+            Err(why) => return Err(format!("cannot be loaded ({why})")),
+        };
+        let functions = LibCublasLt::new(library).map_err(|name| {
+            format!("has no function {name}: it is too old, damaged or not NVIDIA's")
+        })?;
+        let address = functions.cublasLtCreate as usize;
+        if self.seen.contains(&address) {
+            return Ok(None);
+        }
+        self.seen.push(address);
+        fits(&functions, self.driver).map(|()| Some(functions))
+    }
+}
+
+/// Whether the driver can run a library. Errors: why not.
+fn fits(functions: &LibCublasLt, driver: CudaVersion) -> Result<(), String> {
+    // SAFETY: no arguments.
+    let number = unsafe { (functions.cublasLtGetCudartVersion)() };
+    let made_for = CudaVersion::from_number(number.min(i32::MAX as usize) as i32);
+    if made_for.major > driver.major {
+        return Err(format!("belongs to {made_for}, which is too new for this driver"));
+    }
+    if made_for.major < OLDEST {
+        return Err(format!(
+            "belongs to {made_for}, which is too old: CUDA {OLDEST} or newer is needed"
+        ));
+    }
+    Ok(())
+}
+
+/// Names of libraries that a driver can run, newest first. The plain one may lead to any version.
+fn names_for(driver: CudaVersion) -> Vec<String> {
+    let of_versions = (OLDEST..=driver.major).rev().map(versioned);
+    of_versions.chain(["libcublasLt.so".to_string()]).collect()
+}
+
+/// Names of libraries that are too new or too old.
+fn other_names(driver: CudaVersion) -> Vec<String> {
+    (driver.major + 1..=driver.major + 3).chain([OLDEST - 1]).map(versioned).collect()
+}
+
+fn versioned(major: u32) -> String {
+    format!("libcublasLt.so.{major}")
 }
 
 /// Folders in and beside the toolkit: installers, wheels of CUDA 13 (all in one folder) and of CUDA 12
@@ -137,42 +197,4 @@ fn dirs_of(toolkit: &Toolkit) -> Vec<PathBuf> {
     }
     all.dedup();
     all
-}
-
-/// The library's files in a folder, or the file itself.
-fn files_in(path: &Path) -> Vec<PathBuf> {
-    if path.is_file() {
-        return vec![path.to_path_buf()];
-    }
-    NAMES.iter().map(|n| path.join(n)).filter(|p| p.is_file()).collect()
-}
-
-/// Opens a file for the whole process and for its life: from then on the loader finds it by name.
-#[cfg(unix)]
-fn open_file(path: &Path) -> Result<Library, String> {
-    use libloading::os::unix;
-    let flags = unix::RTLD_LAZY | unix::RTLD_GLOBAL;
-    // SAFETY: loading runs the library's initialisers, which are harmless. Opened twice, the first
-    // handle never closed, so that pointers into it stay valid.
-    let open = || unsafe { unix::Library::open(Some(path), flags) }.map(Library::from);
-    let library = open().map_err(|e| loader_text(&e))?;
-    std::mem::forget(open());
-    Ok(library)
-}
-
-#[cfg(not(unix))]
-fn open_file(path: &Path) -> Result<Library, String> {
-    Err(format!("{}: CUDA is supported on Linux only", path.display()))
-}
-
-/// The loader's words, such as "libcuda.so.1: cannot open shared object file: No such file or directory".
-pub fn loader_text(e: &libloading::Error) -> String {
-    use std::error::Error;
-    e.source().map_or_else(|| e.to_string(), |s| s.to_string())
-}
-
-/// Tells two libraries apart.
-fn address(library: &Library) -> Option<usize> {
-    // SAFETY: only looked up.
-    unsafe { library.get::<*const c_char>(b"cublasLtCreate").ok().map(|f| *f as usize) }
 }

@@ -1,9 +1,11 @@
 //! The driver library: entry points by name, error codes in words.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::sync::OnceLock;
 
-use cudarc::driver::sys;
 use libloading::Library;
+
+use super::library::{self, entry_points};
 
 pub const CAPABILITY_MAJOR: c_int = 75;
 pub const CAPABILITY_MINOR: c_int = 76;
@@ -12,38 +14,29 @@ pub const MULTIPROCESSORS: c_int = 16;
 /// asynchronous copy from it may then still be running when the call returns.
 pub const HOST_PAGE_TABLES: c_int = 100;
 
-const OUT_OF_MEMORY: c_int = 2;
+pub const OUT_OF_MEMORY: c_int = 2;
 pub const NO_DEVICE: c_int = 100;
 
-/// The library that cudarc uses, when there is one.
-pub fn library() -> Option<&'static Library> {
-    // SAFETY: loading runs the library's initialisers; the driver's are harmless. The second call
-    // panics without a library, so it comes after the first.
-    unsafe { sys::is_culib_present().then(|| sys::culib()) }
-}
-
-/// The loader's own reason why there is no library.
-pub fn why_not() -> String {
-    let name = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
-    // SAFETY: as in `library`.
-    match unsafe { Library::new(name) } {
-        Ok(_) => format!("{name} can be loaded, but not under the names searched"),
-        Err(e) => super::cublaslt::loader_text(&e),
-    }
-}
-
-/// A function of `library` under its exported name.
+/// The driver, opened once. The CUDA runtime, which is linked with the kernels, asks for it under the
+/// first of these names, too.
 ///
-/// # Safety
-/// `F` must be the function's type.
-pub unsafe fn function<F: Copy>(library: &'static Library, name: &str) -> Result<F, String> {
-    // SAFETY: the caller names the type; the library stays loaded for ever, so the copy stays valid.
-    unsafe { library.get::<F>(name.as_bytes()).map(|f| *f) }.map_err(|_| missing("libcuda", name))
+/// Errors: the loader's reason why there is none.
+pub fn library() -> Result<&'static Library, String> {
+    static OPENED: OnceLock<Result<&'static Library, String>> = OnceLock::new();
+    let names: &[&str] =
+        if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so.1", "libcuda.so"] };
+    let open = || {
+        let first = library::open(names[0]);
+        names[1..].iter().fold(first, |found, name| {
+            found.or_else(|reason| library::open(name).map_err(|_| reason))
+        })
+    };
+    OPENED.get_or_init(open).clone()
 }
 
-/// The sentence's start for a library without a function that is needed.
-pub fn missing(library: &str, name: &str) -> String {
-    format!("{library} has no function {name}: it is too old, damaged or not NVIDIA's")
+/// The sentence's start for a driver without a function that is needed.
+pub fn missing(name: &str) -> String {
+    format!("libcuda has no function {name}: it is too old, damaged or not NVIDIA's")
 }
 
 /// Newest CUDA that the driver supports. Works before `cuInit`, so that a message can name it even
@@ -53,8 +46,9 @@ pub fn missing(library: &str, name: &str) -> String {
 pub fn driver_version(library: &'static Library) -> Result<i32, (String, &'static str)> {
     let name = "cuDriverGetVersion";
     // SAFETY: the type of cuda.h.
-    let get = unsafe { function::<unsafe extern "C" fn(*mut c_int) -> c_int>(library, name) }
-        .map_err(|e| (e, "reinstall the driver"))?;
+    let get =
+        unsafe { library::function::<unsafe extern "C" fn(*mut c_int) -> c_int>(library, name) }
+            .map_err(|name| (missing(name), "reinstall the driver"))?;
     let mut version = 0;
     // SAFETY: `version` is one int.
     match unsafe { get(&mut version) } {
@@ -63,52 +57,33 @@ pub fn driver_version(library: &'static Library) -> Result<i32, (String, &'stati
     }
 }
 
-/// Declares the functions with their types, once, as fields that `new` fills.
-macro_rules! functions {
-    ($($name:ident($($argument:ty),*);)*) => {
-        /// Entry points, with error codes as plain numbers: a new driver may return codes that no
-        /// enumeration has.
-        #[allow(non_snake_case)]
-        #[derive(Clone, Copy, Debug)]
-        pub struct LibCuda {
-            $(pub $name: unsafe extern "C" fn($($argument),*) -> c_int,)*
-        }
-
-        impl LibCuda {
-            /// Looks up everything.
-            pub fn new(library: &'static Library) -> Result<Self, String> {
-                // SAFETY: the types are those of cuda.h.
-                unsafe { Ok(LibCuda { $($name: function(library, stringify!($name))?,)* }) }
-            }
-        }
-    };
-}
-
-functions! {
-    cuInit(c_uint);
-    cuDeviceGetCount(*mut c_int);
-    cuDeviceGet(*mut c_int, c_int);
-    cuDeviceGetName(*mut c_char, c_int, c_int);
-    cuDeviceGetAttribute(*mut c_int, c_int, c_int);
-    cuDevicePrimaryCtxRetain(*mut *mut c_void, c_int);
-    cuDevicePrimaryCtxRelease_v2(c_int);
-    cuCtxSetCurrent(*mut c_void);
-    cuMemGetInfo_v2(*mut usize, *mut usize);
-    cuMemAlloc_v2(*mut u64, usize);
-    cuMemFree_v2(u64);
-    cuMemcpyHtoDAsync_v2(u64, *const c_void, usize, *mut c_void);
-    cuMemcpyDtoHAsync_v2(*mut c_void, u64, usize, *mut c_void);
-    cuMemcpyDtoDAsync_v2(u64, u64, usize, *mut c_void);
-    cuMemsetD8Async(u64, u8, usize, *mut c_void);
-    cuStreamCreate(*mut *mut c_void, c_uint);
-    cuStreamDestroy_v2(*mut c_void);
-    cuStreamSynchronize(*mut c_void);
-    cuEventCreate(*mut *mut c_void, c_uint);
-    cuEventRecord(*mut c_void, *mut c_void);
-    cuEventElapsedTime(*mut f32, *mut c_void, *mut c_void);
-    cuEventDestroy_v2(*mut c_void);
-    cuGetErrorName(c_int, *mut *const c_char);
-    cuGetErrorString(c_int, *mut *const c_char);
+entry_points! {
+    /// Functions of cuda.h.
+    LibCuda:
+    cuInit(c_uint) -> c_int;
+    cuDeviceGetCount(*mut c_int) -> c_int;
+    cuDeviceGet(*mut c_int, c_int) -> c_int;
+    cuDeviceGetName(*mut c_char, c_int, c_int) -> c_int;
+    cuDeviceGetAttribute(*mut c_int, c_int, c_int) -> c_int;
+    cuDevicePrimaryCtxRetain(*mut *mut c_void, c_int) -> c_int;
+    cuDevicePrimaryCtxRelease_v2(c_int) -> c_int;
+    cuCtxSetCurrent(*mut c_void) -> c_int;
+    cuMemGetInfo_v2(*mut usize, *mut usize) -> c_int;
+    cuMemAlloc_v2(*mut u64, usize) -> c_int;
+    cuMemFree_v2(u64) -> c_int;
+    cuMemcpyHtoDAsync_v2(u64, *const c_void, usize, *mut c_void) -> c_int;
+    cuMemcpyDtoHAsync_v2(*mut c_void, u64, usize, *mut c_void) -> c_int;
+    cuMemcpyDtoDAsync_v2(u64, u64, usize, *mut c_void) -> c_int;
+    cuMemsetD8Async(u64, u8, usize, *mut c_void) -> c_int;
+    cuStreamCreate(*mut *mut c_void, c_uint) -> c_int;
+    cuStreamDestroy_v2(*mut c_void) -> c_int;
+    cuStreamSynchronize(*mut c_void) -> c_int;
+    cuEventCreate(*mut *mut c_void, c_uint) -> c_int;
+    cuEventRecord(*mut c_void, *mut c_void) -> c_int;
+    cuEventElapsedTime(*mut f32, *mut c_void, *mut c_void) -> c_int;
+    cuEventDestroy_v2(*mut c_void) -> c_int;
+    cuGetErrorName(c_int, *mut *const c_char) -> c_int;
+    cuGetErrorString(c_int, *mut *const c_char) -> c_int;
 }
 
 impl LibCuda {
@@ -162,6 +137,10 @@ fn advice(code: c_int) -> &'static str {
              use --device cpu"
         }
         214 => "the device's memory is damaged: see nvidia-smi -q -d ECC, reset it",
+        700 | 702 | 710 | 714..=719 => {
+            "a kernel went wrong and the process has lost the device: report it (compute-sanitizer \
+             names the kernel), start again, or use --device cpu"
+        }
         803 => "driver and kernel module differ: reboot after the driver's update",
         804 => "this device needs a newer driver: forward compatibility excludes it",
         _ => "see nvidia-smi and dmesg, or use --device cpu",

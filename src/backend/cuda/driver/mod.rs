@@ -2,22 +2,26 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `libcuda` | the driver's entry points, looked up one by one, and its error codes |
+//! | `library` | opens libraries at run time and looks functions up |
+//! | `libcuda` | the driver's functions and its error codes |
+//! | `libcublaslt` | the dense library's functions and its status codes |
 //! | `cublaslt` | search for the dense library |
 //!
-//! cudarc panics on a missing library or function, and takes error codes for a closed enumeration. So
-//! everything here asks `is_culib_present()` first and then calls through symbols it has looked up
-//! itself; once [`open`] has succeeded, the functions named in `libcuda` and `cublaslt` exist and
-//! cudarc is safe to use.
+//! cudarc gives types and constants only. Its own loading panics on a missing library or function,
+//! searches by fixed names, and takes error codes for a closed enumeration.
 
 mod cublaslt;
+mod libcublaslt;
 mod libcuda;
+mod library;
 
 use std::ffi::{c_int, c_void};
 use std::path::PathBuf;
 
 pub use cublaslt::DenseLibrary;
+pub(super) use libcublaslt::{HeuristicResult, LibCublasLt, NOT_SUPPORTED, fault as dense_fault};
 use libcuda::LibCuda;
+pub(super) use libcuda::OUT_OF_MEMORY;
 
 use crate::error::{Error, Result};
 
@@ -173,7 +177,7 @@ impl Drop for Driver {
 
 /// Whether the machine has an NVIDIA driver, working or not.
 pub fn present() -> bool {
-    libcuda::library().is_some()
+    libcuda::library().is_ok()
 }
 
 /// Opens the first device for the kernels of this build.
@@ -196,12 +200,14 @@ pub fn open_for(toolkit: &Toolkit) -> Result<Driver> {
     let series = toolkit.version.driver_series();
     let fail = |text: String| Err(Error::Device(text));
 
-    let Some(library) = libcuda::library() else {
-        return fail(format!(
-            "there is no NVIDIA driver ({}), and {kernels}: install driver {series} or newer (in a \
-             container, start it with --gpus all), or use --device cpu",
-            libcuda::why_not()
-        ));
+    let library = match libcuda::library() {
+        Ok(library) => library,
+        Err(why) => {
+            return fail(format!(
+                "there is no NVIDIA driver ({why}), and {kernels}: install driver {series} or newer (in \
+                 a container, start it with --gpus all), or use --device cpu"
+            ));
+        }
     };
     let number = match libcuda::driver_version(library) {
         Ok(n) => n,
@@ -218,8 +224,9 @@ pub fn open_for(toolkit: &Toolkit) -> Result<Driver> {
     let both = format!("the driver supports {version} and {kernels}");
     let cuda = match LibCuda::new(library) {
         Ok(cuda) => cuda,
-        Err(e) => {
-            return fail(format!("{e} ({both}): reinstall driver {series} or newer"));
+        Err(name) => {
+            let what = libcuda::missing(name);
+            return fail(format!("{what} ({both}): reinstall driver {series} or newer"));
         }
     };
     let check = |call: &'static str, code: c_int| match code {

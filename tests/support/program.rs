@@ -1,0 +1,101 @@
+//! The program as a user runs it, on a corpus and a model that take a second.
+#![allow(dead_code)] // each test program uses its share
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+pub fn chtsl() -> Command {
+    let mut c = Command::new(env!("CARGO_BIN_EXE_chtsl"));
+    c.env_remove("CHTSL_SIMD").stdin(Stdio::null());
+    c
+}
+
+pub fn run(args: &[&str]) -> Output {
+    chtsl().args(args).output().unwrap()
+}
+
+pub fn text(out: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
+}
+
+pub fn ok(args: &[&str]) -> String {
+    let out = run(args);
+    assert!(out.status.success(), "{args:?}: {}", text(&out));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+pub fn path(p: &Path) -> &str {
+    p.to_str().unwrap()
+}
+
+pub fn tiny_corpus() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets/tiny.jsonl")
+}
+
+/// A dataset folder from the corpus in the repository.
+pub fn prepare(dir: &Path) -> PathBuf {
+    let data = dir.join("data");
+    let input = tiny_corpus();
+    ok(&[
+        "prepare",
+        "--input",
+        path(&input),
+        "--train-tokenizer",
+        "300",
+        "--val-fraction",
+        "0.3",
+        "--out",
+        path(&data),
+    ]);
+    data
+}
+
+pub const SMALL: [&str; 26] = [
+    "--set",
+    "model.hidden=32",
+    "--set",
+    "model.intermediate=48",
+    "--set",
+    "model.layers=2",
+    "--set",
+    "model.heads=2",
+    "--set",
+    "model.vocab=300",
+    "--set",
+    "model.seq_len=16",
+    "--set",
+    "train.batch=4",
+    "--set",
+    "train.micro_batch=2",
+    "--set",
+    "train.warmup=3",
+    "--set",
+    "method.connectivity_sparsity=0.7",
+    "--set",
+    "method.rank=2",
+    "--set",
+    "topology.update_interval=4",
+    "--set",
+    "train.log_interval=1",
+];
+
+pub fn pretrain(data: &Path, out: &Path, extra: &[&str]) -> Command {
+    let mut c = chtsl();
+    c.args(["pretrain", "--data", path(data), "--out", path(out)]).args(SMALL).args(extra);
+    c
+}
+
+/// Rows without notes and wall-clock values.
+pub fn rows(dir: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
+    text.lines()
+        .map(|l| serde_json::from_str::<Value>(l).unwrap())
+        .filter(|r| r["kind"] != "note")
+        .map(|mut r| {
+            r.as_object_mut().unwrap().remove("time");
+            r
+        })
+        .collect()
+}
