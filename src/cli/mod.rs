@@ -16,6 +16,7 @@ mod prepare;
 mod pretrain;
 mod progress;
 mod summary;
+mod sweep;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -53,6 +54,7 @@ enum Command {
     Inspect(inspect::Args),
     Plot(plot::Args),
     Doctor(doctor::Args),
+    Sweep(sweep::Args),
     Completions(completions::Args),
 }
 
@@ -76,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(args),
         Command::Plot(args) => plot::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Sweep(args) => sweep::run(args, &stop),
         Command::Completions(args) => completions::run(args),
     });
     match outcome {

@@ -104,6 +104,7 @@ pub fn run(args: Args, stop: &AtomicBool, log: &Log) -> Result<()> {
     };
     on_backend!(backend, |backend| {
         let summary = train(&args, backend, &config, &out, &folder, checkpoint, stop, log)?;
+        summary::save(&summary, &out)?;
         summary::print(&summary, &config, &out)?;
         match demo {
             Some(demo) => demo.report(backend, &out, &config, &summary, stop),

@@ -2,12 +2,53 @@
 
 use std::path::Path;
 
+use serde_json::{Value, json};
+
 use crate::backend::Activity;
+use crate::checkpoint::write_atomic;
 use crate::cli::progress::span;
 use crate::cli::say;
 use crate::config::Config;
 use crate::error::Result;
+use crate::metrics::number;
 use crate::train::RunSummary;
+
+/// File of the summary in the run folder.
+pub const FILE: &str = "summary.json";
+
+/// Writes the summary as JSON into the run folder: what `sweep` makes its table of.
+pub fn save(s: &RunSummary, out: &Path) -> Result<()> {
+    let bytes: serde_json::Map<String, Value> =
+        s.bytes.classes().iter().map(|(name, b)| (name.to_string(), (*b).into())).collect();
+    let seconds: serde_json::Map<String, Value> =
+        Activity::ALL.iter().map(|a| (a.name().into(), number(s.times.of(*a)))).collect();
+    let n = &s.parameters;
+    let text = json!({
+        "steps": s.steps,
+        "tokens": s.tokens,
+        "seconds": number(s.elapsed.as_secs_f64()),
+        "seconds_by_activity": seconds,
+        "tokens_per_s": number(s.tokens_per_s),
+        "parameters": {
+            "links": n.links,
+            "low_rank": n.low_rank,
+            "dense_projections": n.dense,
+            "embedding_and_head": n.ends,
+            "norms": n.norms,
+            "total": n.total(),
+            "total_if_dense": s.dense_parameters,
+        },
+        "bytes": bytes,
+        "peak_bytes": s.peak_memory,
+        "device_bytes": s.device_memory,
+        "ppl": s.evaluation.as_ref().map(|e| number(e.ppl())),
+        "ppl_galore_compat": s.evaluation.as_ref().map(|e| number(e.ppl_galore_compat())),
+        "bits_per_byte": s.evaluation.as_ref().and_then(|e| e.bits_per_byte()).map(number),
+        "eval_tokens": s.evaluation.as_ref().map(|e| e.tokens),
+    });
+    let text = serde_json::to_string_pretty(&text).expect("plain data");
+    write_atomic(&out.join(FILE), text.as_bytes())
+}
 
 /// Prints the summary.
 pub fn print(s: &RunSummary, config: &Config, out: &Path) -> Result<()> {
