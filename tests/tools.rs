@@ -244,3 +244,94 @@ fn a_terminal_shows_a_bar() {
     let plain = chtsl().args(["-q", "completions", "bash"]).output().unwrap();
     assert!(plain.stderr.is_empty());
 }
+
+const SWEEP: &str = r#"
+preset = "tiny"
+data = "words"
+
+[set]
+model = { hidden = 32, intermediate = 48, layers = 1, heads = 2, vocab = 300, seq_len = 16 }
+train = { steps = 60, warmup = 2, batch = 8, micro_batch = 8, checkpoint_interval = 5 }
+
+[[prepare]]
+name = "words"
+arguments = ["--input", "CORPUS", "--train-tokenizer", "300", "--val-fraction", "0.3"]
+
+[[prepare]]
+name = "again"
+arguments = ["--input", "CORPUS", "--tokenizer", "@words/tokenizer.json", "--val-input", "CORPUS"]
+
+[evaluate]
+again = "again"
+
+[[run]]
+name = "dense-a"
+group = "dense"
+set = { method.name = "dense", train.lr = 1e-3 }
+
+[[run]]
+name = "dense-b"
+group = "dense"
+set = { method.name = "dense", train.lr = 3e-2 }
+
+[[run]]
+name = "sparse"
+"#;
+
+/// Every run of a file in a process of its own; stopped and started again it goes on, and ends with a
+/// table of everything.
+#[test]
+#[cfg(unix)]
+fn a_sweep_goes_on_where_it_was_stopped() {
+    let tmp = tempfile::tempdir().unwrap();
+    let corpus = std::fs::canonicalize("datasets/tiny.jsonl").unwrap();
+    let file = tmp.path().join("sweep.toml");
+    std::fs::write(&file, SWEEP.replace("CORPUS", path(&corpus))).unwrap();
+    let out = tmp.path().join("sweep");
+    let words = ["sweep", path(&file), "--out", path(&out)];
+    let commands = ok(&[&words[..], &["--dry-run"]].concat());
+    assert_eq!(commands.lines().count(), 5, "{commands}");
+    assert!(!out.exists());
+
+    let mut first = chtsl().args(words).spawn().unwrap();
+    let begun = out.join("runs/dense-a/metrics.jsonl");
+    for _ in 0..3000 {
+        if begun.exists() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let pid = first.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let status = first.wait().unwrap();
+    assert!(matches!(status.code(), Some(75) | Some(0)), "{status}");
+    let said = ok(&words);
+    let table = std::fs::read_to_string(out.join("table.md")).unwrap();
+    assert_eq!(said.trim(), table.trim());
+    for name in ["| dense-a |", "| **dense-", "| sparse |", "| words |"] {
+        // One of the two dense runs is the better one.
+        assert!(table.contains(name) || name == "| dense-a |", "{name} in {table}");
+    }
+    let v: Value = serde_json::from_slice(&std::fs::read(out.join("table.json")).unwrap()).unwrap();
+    for run in v["runs"].as_array().unwrap() {
+        assert_eq!(run["summary"]["steps"], 60);
+        assert!(run["evaluations"]["again"]["ppl"].as_f64().unwrap() > 1.0, "{run}");
+    }
+    // Nothing is left to do: the runs stay as they are.
+    let at =
+        || std::fs::metadata(out.join("runs/sparse/summary.json")).unwrap().modified().unwrap();
+    let before = at();
+    ok(&words);
+    assert_eq!(at(), before);
+
+    // A run that fails does not keep the others from being made.
+    let bad = SWEEP
+        .replace("CORPUS", path(&corpus))
+        .replace("train.lr = 1e-3", "data.eval_tokens = 0, model.seq_len = 100000");
+    std::fs::write(&file, bad).unwrap();
+    let out = tmp.path().join("bad");
+    let done = run(&["sweep", path(&file), "--out", path(&out)]);
+    assert_eq!(done.status.code(), Some(2), "{}", text(&done));
+    assert!(text(&done).contains("1 of 3 runs failed"), "{}", text(&done));
+    assert!(out.join("runs/sparse/summary.json").exists());
+}

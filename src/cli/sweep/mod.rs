@@ -157,14 +157,9 @@ fn train(trial: &Trial, sweep: &Sweep, out: &Path, stop: &AtomicBool) -> Result<
         if result.exists() {
             continue;
         }
-        let words = [
-            "eval",
-            "--checkpoint",
-            &folder.to_string_lossy(),
-            "--data",
-            &plan::data_folder(data, sweep, out).to_string_lossy(),
-            "--json",
-        ];
+        let data = plan::data_folder(data, sweep, out);
+        let paths = [&folder, &data].map(|p| p.to_string_lossy());
+        let words = ["eval", "--checkpoint", &paths[0], "--data", &paths[1], "--json"];
         let words: Vec<String> = words.iter().map(|w| w.to_string()).collect();
         match child(&words, &folder.join("stderr.txt"), stop)? {
             Some(text) => write_atomic(&result, text.as_bytes())?,
