@@ -1,34 +1,18 @@
 //! The program from outside: the whole path on a tiny corpus, signals and kills, and bad input, which
 //! ends in one sentence and the documented exit code.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
 
 #[path = "support/program.rs"]
 mod program;
 
-use program::{SMALL, chtsl, ok, path, prepare, pretrain, rows, run, text};
-
-fn newest(dir: &Path) -> PathBuf {
-    let mut list: Vec<_> = std::fs::read_dir(dir.join("checkpoints"))
-        .unwrap()
-        .map(|e| e.unwrap().path())
-        .filter(|p| p.file_name().unwrap().to_str().unwrap().starts_with("step-"))
-        .collect();
-    list.sort();
-    list.pop().unwrap()
-}
-
-fn assert_same_run(a: &Path, b: &Path) {
-    assert_eq!(rows(a), rows(b));
-    for file in ["model.safetensors", "optim.safetensors", "state.json"] {
-        let (x, y) = (newest(a).join(file), newest(b).join(file));
-        assert!(std::fs::read(x).unwrap() == std::fs::read(y).unwrap(), "{file} differs");
-    }
-}
+use program::{
+    SMALL, assert_same_run, chtsl, lines, ok, path, prepare, pretrain, rows, run, spawn, text,
+    wait_until,
+};
 
 #[test]
 fn from_text_to_generated_text() {
@@ -88,24 +72,6 @@ fn from_text_to_generated_text() {
     let more = pretrain(&data, &out, &more).output().unwrap();
     assert!(more.status.success(), "{}", text(&more));
     assert_eq!(rows(&out).iter().filter(|r| r["kind"] == "train").count(), 16);
-}
-
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    for _ in 0..3000 {
-        if done() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("{what} never happened");
-}
-
-fn spawn(mut c: Command) -> Child {
-    c.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-}
-
-fn lines(out: &Path) -> usize {
-    std::fs::read_to_string(out.join("metrics.jsonl")).map_or(0, |t| t.lines().count())
 }
 
 #[test]

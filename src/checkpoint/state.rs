@@ -32,4 +32,10 @@ pub struct State {
     pub precision: String,
     /// rms of L per projection at the first logged update, to notice a blow-up.
     pub first_rms_l: Vec<f64>,
+    /// Losses of the last updates, where spikes are watched for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recent_losses: Vec<f64>,
+    /// Gradient norms of the last updates, likewise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recent_norms: Vec<f64>,
 }

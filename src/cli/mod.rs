@@ -69,10 +69,10 @@ pub fn main() -> ExitCode {
         }
     };
     let log = logging::init(cli.verbose, cli.quiet);
-    let stop = Arc::new(AtomicBool::new(false));
-    let outcome = catch_signals(&stop).and_then(|()| match cli.command {
+    let (stop, save) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let outcome = catch_signals(&stop, &save).and_then(|()| match cli.command {
         Command::Prepare(args) => prepare::run(args, &stop, &log),
-        Command::Pretrain(args) => pretrain::run(args, &stop, &log),
+        Command::Pretrain(args) => pretrain::run(args, &stop, &save, &log),
         Command::Eval(args) => eval::run(args, &stop),
         Command::Generate(args) => generate::run(args, &stop),
         Command::Inspect(args) => inspect::run(args),
@@ -94,14 +94,25 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// SIGINT and SIGTERM set `stop`; a second one ends the process at once with code 130.
-fn catch_signals(stop: &Arc<AtomicBool>) -> Result<()> {
+/// SIGINT and SIGTERM set `stop`; a second one ends the process at once with code 130. SIGUSR1 sets
+/// `save`. SIGXFSZ is ignored: a file at its size limit is an error of the write, not the end.
+fn catch_signals(stop: &Arc<AtomicBool>, save: &Arc<AtomicBool>) -> Result<()> {
     use signal_hook::consts::{SIGINT, SIGTERM};
+    let caught = |signal: i32| move |e| Error::Config(format!("cannot catch signal {signal}: {e}"));
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())
             .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
-            .map_err(|e| Error::Config(format!("cannot catch signal {signal}: {e}")))?;
+            .map_err(caught(signal))?;
     }
+    #[cfg(unix)]
+    {
+        use signal_hook::consts::{SIGUSR1, SIGXFSZ};
+        signal_hook::flag::register(SIGUSR1, save.clone()).map_err(caught(SIGUSR1))?;
+        let noticed = Arc::new(AtomicBool::new(false));
+        signal_hook::flag::register(SIGXFSZ, noticed).map_err(caught(SIGXFSZ))?;
+    }
+    #[cfg(not(unix))]
+    let _ = save;
     Ok(())
 }
 

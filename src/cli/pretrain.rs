@@ -69,7 +69,7 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(args: Args, stop: &AtomicBool, log: &Log) -> Result<()> {
+pub fn run(args: Args, stop: &AtomicBool, save: &AtomicBool, log: &Log) -> Result<()> {
     if args.preset.as_deref() == Some("list") {
         return dry_run::presets();
     }
@@ -103,7 +103,7 @@ pub fn run(args: Args, stop: &AtomicBool, log: &Log) -> Result<()> {
         (None, None) => unreachable!("one of both is there"),
     };
     on_backend!(backend, |backend| {
-        let summary = train(&args, backend, &config, &out, &folder, checkpoint, stop, log)?;
+        let summary = train(&args, backend, &config, &out, &folder, checkpoint, (stop, save), log)?;
         summary::save(&summary, &out)?;
         summary::print(&summary, &config, &out)?;
         match demo {
@@ -121,7 +121,7 @@ fn train<B: Backend>(
     out: &Path,
     folder: &Path,
     checkpoint: Option<Checkpoint>,
-    stop: &AtomicBool,
+    (stop, save): (&AtomicBool, &AtomicBool),
     log: &Log,
 ) -> Result<RunSummary> {
     let options = DatasetOptions::from_config(config);
@@ -143,6 +143,7 @@ fn train<B: Backend>(
         tokenizer_hash: tokenizer.as_ref().map(|t| t.hash()),
         tokenizer: tokenizer.as_ref().map(|t| t.json().to_vec()),
         extras: Extras { csv: args.csv, tensorboard: args.tensorboard },
+        save: Some(save),
         watch: Some(&bar),
         ..RunOptions::new(stop)
     };

@@ -162,6 +162,7 @@ impl Config {
             ("model.rms_eps", m.rms_eps, 0.0, 1.0),
             ("model.init_std", m.init_std, 0.0, 1e3),
             ("method.lambda_align", self.method.lambda_align, 0.0, 1e9),
+            ("train.skip_z", self.train.skip_z, 0.0, 1e9),
             ("method.low_rank_scale", self.method.low_rank_scale, -1e9, 1e9),
             ("train.lr", t.lr, 0.0, 1e3),
             ("train.min_lr_ratio", t.min_lr_ratio, 0.0, 1.0),

@@ -116,6 +116,9 @@ pub struct TrainConfig {
     pub on_nonfinite: OnNonfinite,
     /// Consecutive skipped updates that end the run.
     pub max_skips: u64,
+    /// Skip an update whose loss or gradient norm stands out from the last 128 by more than this many
+    /// standard deviations; 0 = never.
+    pub skip_z: f64,
     /// Seed of initial weights, topology and data order.
     pub seed: u64,
     /// Updates between two metrics rows.
@@ -151,6 +154,7 @@ impl Default for TrainConfig {
             precision: Precision::Auto,
             on_nonfinite: OnNonfinite::Halt,
             max_skips: 5,
+            skip_z: 0.0,
             seed: 1,
             log_interval: 10,
             eval_interval: 0,

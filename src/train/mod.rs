@@ -10,6 +10,7 @@ mod events;
 pub mod plan;
 mod report;
 mod resume;
+pub mod spikes;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -43,6 +44,8 @@ pub struct RunOptions<'a> {
     pub overfit_batch: bool,
     /// Set by a signal; looked at before every micro-batch.
     pub stop: &'a AtomicBool,
+    /// Set by a signal: save after the current update and go on.
+    pub save: Option<&'a AtomicBool>,
     /// End (as if by a signal) after this many updates of this process; for tests.
     pub stop_after: Option<u64>,
     /// Content of the tokenizer that goes into checkpoints.
@@ -62,6 +65,7 @@ impl<'a> RunOptions<'a> {
             out: None,
             overfit_batch: false,
             stop,
+            save: None,
             stop_after: None,
             tokenizer: None,
             tokenizer_hash: None,
@@ -194,13 +198,14 @@ impl<'a, B: Backend> Trainer<'a, B> {
                 return Err(Error::Stopped { step: self.state.step });
             }
             let t = self.state.step;
+            let asked = self.options.save.is_some_and(|save| save.swap(false, Ordering::Relaxed));
             let due = |interval: u64| interval > 0 && t.is_multiple_of(interval) && t < steps;
             if due(self.config.train.eval_interval)
                 && let Err(e) = self.evaluate()
             {
                 return self.interrupted(e);
             }
-            if due(self.config.train.checkpoint_interval) {
+            if due(self.config.train.checkpoint_interval) || asked {
                 self.save_or_warn()?;
             }
         }
@@ -235,7 +240,8 @@ impl<'a, B: Backend> Trainer<'a, B> {
         // No removal or regrowth rule reads a gradient, so a replaced update is forward only.
         let Some(g) = self.gradients(logged, !replaced)? else { return Ok(false) };
         let finite = g.loss.is_finite() && g.norm.is_none_or(f64::is_finite);
-        if finite && !replaced {
+        let spike = finite && !replaced && self.spike(t, &g);
+        if finite && !replaced && !spike {
             let clip = optim::clip_factor(g.norm.unwrap_or(0.0), self.config.train.clip);
             let step = self.state.optimizer_steps + 1;
             let t = &self.config.train;
@@ -317,6 +323,39 @@ impl<'a, B: Backend> Trainer<'a, B> {
             false => None,
         };
         Ok(Some(Gradients { loss, stats: sums, targets: total, norm }))
+    }
+
+    /// Whether this update stands out so far that it is skipped: weights and moments stay as they are.
+    fn spike(&mut self, t: u64, g: &Gradients) -> bool {
+        let most = self.config.train.skip_z;
+        if most <= 0.0 {
+            return false;
+        }
+        let norm = g.norm.unwrap_or(0.0);
+        let mut worst: Option<(&str, f64, f64)> = None;
+        let state = &mut self.state;
+        for (what, x, window) in [
+            ("loss", g.loss, &mut state.recent_losses),
+            ("gradient norm", norm, &mut state.recent_norms),
+        ] {
+            let z = spikes::z_score(window, x).filter(|z| *z > most);
+            if let Some(z) = z
+                && worst.is_none_or(|(_, _, other)| z > other)
+            {
+                worst = Some((what, x, z));
+            }
+            spikes::remember(window, x);
+        }
+        let Some((what, x, z)) = worst else { return false };
+        let text = format!(
+            "{what} {x:.4} is {z:.1} standard deviations above the last {}",
+            spikes::WINDOW
+        );
+        tracing::warn!("step {t}: {text}; this update is skipped");
+        if let Some(m) = &mut self.metrics {
+            m.note(t, &format!("skipped: {text}"));
+        }
+        true
     }
 
     /// Non-finite loss or gradient: weights, moments and links stay as they are.

@@ -23,7 +23,7 @@ const FREE: [&str; 6] = [
 ];
 
 /// Keys that change the run and need `--allow-change`.
-const DECLARED: [&str; 20] = [
+const DECLARED: [&str; 21] = [
     "train.steps",
     "train.warmup",
     "train.batch",
@@ -38,6 +38,7 @@ const DECLARED: [&str; 20] = [
     "train.clip",
     "train.on_nonfinite",
     "train.max_skips",
+    "train.skip_z",
     "train.loss_scaling",
     "method.lambda_align",
     "topology.zeta",

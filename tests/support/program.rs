@@ -2,7 +2,8 @@
 #![allow(dead_code)] // each test program uses its share
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -98,4 +99,40 @@ pub fn rows(dir: &Path) -> Vec<Value> {
             r
         })
         .collect()
+}
+
+pub fn newest(dir: &Path) -> PathBuf {
+    let mut list: Vec<_> = std::fs::read_dir(dir.join("checkpoints"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.file_name().unwrap().to_str().unwrap().starts_with("step-"))
+        .collect();
+    list.sort();
+    list.pop().unwrap()
+}
+
+pub fn assert_same_run(a: &Path, b: &Path) {
+    assert_eq!(rows(a), rows(b));
+    for file in ["model.safetensors", "optim.safetensors", "state.json"] {
+        let (x, y) = (newest(a).join(file), newest(b).join(file));
+        assert!(std::fs::read(x).unwrap() == std::fs::read(y).unwrap(), "{file} differs");
+    }
+}
+
+pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..3000 {
+        if done() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("{what} never happened");
+}
+
+pub fn spawn(mut c: Command) -> Child {
+    c.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+pub fn lines(out: &Path) -> usize {
+    std::fs::read_to_string(out.join("metrics.jsonl")).map_or(0, |t| t.lines().count())
 }

@@ -115,3 +115,22 @@ fn links_keep_their_number_and_newcomers_start_clean() {
     let events = rows(tmp.path()).iter().filter(|r| r["kind"] == "topology").count();
     assert_eq!(events, 2 * 14, "two events in eight updates, a row per matrix");
 }
+
+/// F13: updates that stand out are skipped, and a resumed run skips the same ones.
+#[test]
+fn spikes_are_skipped_alike_after_a_resume() {
+    // Half a standard deviation: about a third of all updates count as spikes.
+    let c = config(&["train.steps=160", "train.skip_z=0.5", "train.checkpoint_interval=0"]);
+    let (data, val) = (dataset(&c, 721, 1), dataset(&c, 400, 2));
+    let backend = backend(2);
+    let tmp = tempfile::tempdir().unwrap();
+    let (whole, cut) = (tmp.path().join("whole"), tmp.path().join("cut"));
+    crate::resume::run(&backend, &c, &data, &val, &whole, &[]);
+    crate::resume::run(&backend, &c, &data, &val, &cut, &[131, 9, 11]);
+    crate::resume::equal("cut at 131, 140 and 151", &whole, &cut);
+    let text = std::fs::read_to_string(whole.join("metrics.jsonl")).unwrap();
+    let skipped = text.lines().filter(|l| l.contains("standard deviations above")).count();
+    assert!((5..30).contains(&skipped), "{skipped} of the 32 updates after a full window");
+    let state = &chtsl::checkpoint::latest(&whole).unwrap().unwrap().state;
+    assert_eq!(state.optimizer_steps + skipped as u64, state.step);
+}

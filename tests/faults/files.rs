@@ -1,0 +1,266 @@
+//! File operations that fail: every write, sync, rename and removal of a run in turn.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::program::{assert_same_run, newest, path, prepare, pretrain, rows, text};
+use crate::{count, told};
+
+const STEPS: [&str; 6] = [
+    "--set",
+    "train.steps=6",
+    "--set",
+    "train.checkpoint_interval=2",
+    "--set",
+    "topology.update_interval=3",
+];
+
+/// The library that makes operations fail, built with the C compiler.
+fn library(dir: &Path) -> PathBuf {
+    let made = dir.join("file_faults.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/file_faults.c");
+    let done = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-o"])
+        .arg(&made)
+        .arg(&source)
+        .arg("-ldl")
+        .output()
+        .expect("a C compiler");
+    assert!(done.status.success(), "{}", text(&done));
+    made
+}
+
+struct Site {
+    tmp: tempfile::TempDir,
+    data: PathBuf,
+    whole: PathBuf,
+    library: PathBuf,
+    /// Operations of a run that nothing happens to.
+    points: usize,
+}
+
+impl Site {
+    fn new() -> Self {
+        let tmp = tempfile::tempdir().unwrap();
+        let data = prepare(tmp.path());
+        let library = library(tmp.path());
+        let whole = tmp.path().join("whole");
+        let done = pretrain(&data, &whole, &STEPS).output().unwrap();
+        assert!(done.status.success(), "{}", text(&done));
+        let mut site = Site { tmp, data, whole, library, points: 0 };
+        let counted = site.tmp.path().join("count");
+        let out = site.out("counted");
+        let done = site.command(&out, 0, "none").env("FAULT_COUNT", &counted).output().unwrap();
+        assert!(done.status.success(), "{}", text(&done));
+        site.points = std::fs::read_to_string(&counted).unwrap().trim().parse().unwrap();
+        assert!(site.points > 100, "{} operations", site.points);
+        assert_same_run(&site.whole, &out);
+        site
+    }
+
+    fn out(&self, name: &str) -> PathBuf {
+        self.tmp.path().join("runs").join(name)
+    }
+
+    /// A run whose operation `at` meets `action`; it begins anew or goes on.
+    fn command(&self, out: &Path, at: usize, action: &str) -> Command {
+        std::fs::create_dir_all(out).unwrap();
+        let mut c = pretrain(&self.data, out, &STEPS);
+        c.args(["--resume", "auto"])
+            .env("LD_PRELOAD", &self.library)
+            .env("FAULT_DIR", path(out))
+            .env("FAULT_AT", at.to_string())
+            .env("FAULT_ACTION", action);
+        c
+    }
+
+    fn fail(&self, out: &Path, at: usize, action: &str) -> Output {
+        self.command(out, at, action).output().unwrap()
+    }
+
+    /// Goes on without faults and compares with the run that nothing happened to.
+    fn heal(&self, out: &Path, what: &str, metrics_may_miss_rows: bool) {
+        let done = pretrain(&self.data, out, &STEPS).args(["--resume", "auto"]).output().unwrap();
+        assert!(done.status.success(), "{what}: {}", text(&done));
+        if metrics_may_miss_rows {
+            let all = rows(&self.whole);
+            assert!(rows(out).iter().all(|r| all.contains(r)), "{what}: other rows");
+            for file in ["model.safetensors", "optim.safetensors", "state.json"] {
+                let [x, y] =
+                    [&self.whole, out].map(|d| std::fs::read(newest(d).join(file)).unwrap());
+                assert!(x == y, "{what}: {file} differs");
+            }
+        } else {
+            assert_same_run(&self.whole, out);
+        }
+        let left: Vec<String> = std::fs::read_dir(out.join("checkpoints"))
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        assert!(left.len() <= 3 && left.iter().all(|n| n.starts_with("step-")), "{what}: {left:?}");
+        std::fs::remove_dir_all(out).unwrap();
+    }
+
+    /// `n` operations spread over the run.
+    fn spread(&self, n: usize) -> impl Iterator<Item = usize> + use<> {
+        let points = self.points;
+        let n = n.min(points);
+        (0..n).map(move |i| 1 + i * points / n)
+    }
+}
+
+/// F2: the process dies before, or in the middle of, every operation.
+#[test]
+fn death_at_every_point_loses_nothing_that_was_saved() {
+    let site = Site::new();
+    let mut cycles = 0;
+    for action in ["kill", "torn"] {
+        for at in site.spread(count(24, usize::MAX)) {
+            let out = site.out(&format!("{action}-{at}"));
+            let done = site.fail(&out, at, action);
+            assert!(done.status.code().is_none(), "{action} at {at}: {}", text(&done));
+            site.heal(&out, &format!("{action} at {at}"), false);
+            cycles += 1;
+        }
+    }
+    told(&format!(
+        "F2: {cycles} deaths at {} points of the file protocol, all resumed",
+        site.points
+    ));
+}
+
+/// F6, F7, F8: the disk is full or broken from some point on, or for one operation.
+#[test]
+fn a_disk_that_refuses_ends_in_one_sentence_and_heals() {
+    let site = Site::new();
+    let (mut cycles, mut survived) = (0, 0);
+    // EIO, ENOSPC, EACCES, EROFS.
+    for action in ["28", "always-28", "5", "always-30"] {
+        for at in site.spread(count(10, 120)) {
+            let what = format!("error {action} at {at}");
+            let out = site.out(&format!("error-{action}-{at}"));
+            let done = site.fail(&out, at, action);
+            let said = String::from_utf8_lossy(&done.stderr).into_owned();
+            assert!(!said.contains("panicked"), "{what}: {said}");
+            match done.status.code() {
+                Some(0) => survived += 1,
+                Some(7) => {
+                    let last = said.lines().last().unwrap_or_default();
+                    assert!(last.starts_with("error: cannot "), "{what}: {said}");
+                }
+                // A folder that could not be made has no run to go on with.
+                other => panic!("{what}: {other:?} {said}"),
+            }
+            site.heal(&out, &what, true);
+            cycles += 1;
+        }
+    }
+    told(&format!("F6-F8: {cycles} refusals of the disk, {survived} of them survived, all healed"));
+}
+
+/// F9: interrupted and short writes.
+#[test]
+fn interrupted_and_short_writes_change_nothing() {
+    let site = Site::new();
+    let mut cycles = 0;
+    let points: Vec<_> = site.spread(count(12, 120)).map(|at| ("eintr", at)).collect();
+    for (action, at) in points.into_iter().chain([("short", 1), ("short", site.points / 2)]) {
+        let out = site.out(&format!("{action}-{at}"));
+        let done = site.fail(&out, at, action);
+        assert!(done.status.success(), "{action} at {at}: {}", text(&done));
+        assert_same_run(&site.whole, &out);
+        std::fs::remove_dir_all(out).unwrap();
+        cycles += 1;
+    }
+    told(&format!("F9: {cycles} runs with interrupted or short writes, all equal"));
+}
+
+/// F6: a disk that really is full, where one can be made.
+#[test]
+fn a_full_disk_keeps_the_checkpoint_before() {
+    let site = Site::new();
+    let mount = site.tmp.path().join("small");
+    std::fs::create_dir(&mount).unwrap();
+    // A checkpoint takes about 0.4 MB here.
+    let made = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=1m", "none", path(&mount)])
+        .output()
+        .is_ok_and(|o| o.status.success());
+    if !made {
+        println!("skipped: no right to mount a small disk");
+        return;
+    }
+    let out = mount.join("run");
+    let refused = pretrain(&site.data, &out, &STEPS).output().unwrap();
+    let said = text(&refused);
+    let room = said.contains("MB are free") && said.contains("keep_checkpoints");
+    assert!(refused.status.code() == Some(7) && room, "{said}");
+    // One checkpoint fits, the second does not; the check is got around by keeping fewer.
+    let one = [&STEPS[..], &["--set", "train.keep_checkpoints=1"]].concat();
+    let started = pretrain(&site.data, &out, &one).output().unwrap();
+    std::fs::write(mount.join("filler"), vec![0u8; 300_000]).ok();
+    let said = text(&started);
+    assert!(!said.contains("panicked"), "{said}");
+    assert!(matches!(started.status.code(), Some(0 | 7)), "{said}");
+    assert!(Command::new("umount").arg(&mount).status().unwrap().success());
+    told("F6: a disk of 1 MB refuses before the first step and says what it needs");
+}
+
+/// F7: rows that cannot be written are warned of once; the run ends with its checkpoint and code 7.
+#[test]
+fn metrics_that_cannot_be_written_do_not_stop_a_run() {
+    let site = Site::new();
+    let out = site.out("full");
+    std::fs::create_dir_all(&out).unwrap();
+    std::os::unix::fs::symlink("/dev/full", out.join("metrics.jsonl")).unwrap();
+    let done = pretrain(&site.data, &out, &STEPS).output().unwrap();
+    let said = text(&done);
+    assert_eq!(done.status.code(), Some(7), "{said}");
+    assert_eq!(said.matches("goes on without this row").count(), 1, "{said}");
+    assert!(newest(&out).ends_with("step-00000006"));
+    told("F7: metrics on a full device: one warning, the run finishes, code 7");
+}
+
+/// F11: `prepare` that dies anywhere leaves no dataset, or a whole one, and can be run again.
+#[test]
+fn prepare_can_die_anywhere() {
+    let site = Site::new();
+    let (whole, folder) = (site.data.clone(), site.tmp.path().join("prepared"));
+    let files = |dir: &Path| -> Vec<(String, Vec<u8>)> {
+        let mut all: Vec<_> = std::fs::read_dir(dir)
+            .unwrap()
+            .map(|e| e.unwrap())
+            .filter(|e| !e.file_name().to_str().unwrap().starts_with('.'))
+            .map(|e| (e.file_name().into_string().unwrap(), std::fs::read(e.path()).unwrap()))
+            .collect();
+        all.sort();
+        all
+    };
+    let want = files(&whole);
+    let input = Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets/tiny.jsonl");
+    let words = ["--train-tokenizer", "300", "--val-fraction", "0.3"];
+    let mut deaths = 0;
+    for at in 1..=count(12, 50) {
+        let _ = std::fs::remove_dir_all(&folder);
+        let prepare = |at: usize| {
+            crate::program::chtsl()
+                .args(["prepare", "--input", path(&input), "--out", path(&folder)])
+                .args(words)
+                .env("LD_PRELOAD", &site.library)
+                .env("FAULT_DIR", path(&folder))
+                .env("FAULT_AT", at.to_string())
+                .env("FAULT_ACTION", if at % 2 == 0 { "torn" } else { "kill" })
+                .output()
+                .unwrap()
+        };
+        deaths += usize::from(prepare(at).status.code().is_none());
+        if folder.join("dataset.json").exists() {
+            assert_eq!(files(&folder), want, "a dataset that is there is whole ({at})");
+        }
+        let again = prepare(0);
+        assert!(again.status.success(), "after a death at {at}: {}", text(&again));
+        assert!(files(&folder) == want, "other bytes after a death at {at}");
+    }
+    assert!(deaths > 8, "{deaths}");
+    told(&format!("F11: {deaths} deaths of prepare, the same bytes after each"));
+}
