@@ -11,6 +11,7 @@ mod eval;
 mod generate;
 mod inspect;
 mod logging;
+pub mod oom;
 mod plot;
 mod prepare;
 mod pretrain;
@@ -68,9 +69,11 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if e.use_stderr() { 2 } else { 0 });
         }
     };
+    oom::catch();
     let log = logging::init(cli.verbose, cli.quiet);
     let (stop, save) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let outcome = catch_signals(&stop, &save).and_then(|()| match cli.command {
+    let ready = catch_signals(&stop, &save).and_then(|()| start_threads());
+    let outcome = ready.and_then(|()| match cli.command {
         Command::Prepare(args) => prepare::run(args, &stop, &log),
         Command::Pretrain(args) => pretrain::run(args, &stop, &save, &log),
         Command::Eval(args) => eval::run(args, &stop),
@@ -92,6 +95,13 @@ pub fn main() -> ExitCode {
             ExitCode::from(e.exit_code())
         }
     }
+}
+
+/// The threads that libraries share (encoding and training of tokenizers): asked for here, where a
+/// refusal is an error of ours and not a panic of theirs.
+fn start_threads() -> Result<()> {
+    let built = rayon::ThreadPoolBuilder::new().build_global();
+    built.map_err(|e| Error::Memory(format!("cannot start threads: {e}")))
 }
 
 /// SIGINT and SIGTERM set `stop`; a second one ends the process at once with code 130. SIGUSR1 sets

@@ -40,6 +40,8 @@ pub struct Metrics {
     file: File,
     table: Option<csv::Table>,
     events: Option<tensorboard::Events>,
+    /// Step of the last evaluation among the rows that were there.
+    evaluated: Option<u64>,
     /// Rows that could not be written; reported once and at the end.
     lost: u64,
     first_error: Option<Error>,
@@ -51,7 +53,8 @@ impl Metrics {
     pub fn open(dir: &Path, step: u64, extras: Extras) -> Result<Self> {
         let path = dir.join(FILE);
         let mut rows = String::new();
-        if path.exists() {
+        // A device or a pipe in its place is written to, never read: it may have no end.
+        if path.is_file() {
             let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
             let (mut kept, mut overtaken) = (String::new(), String::new());
             for line in text.split_inclusive('\n') {
@@ -81,10 +84,16 @@ impl Metrics {
             .append(true)
             .open(&path)
             .map_err(Error::io("open", &path))?;
+        let evaluated = rows
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|row| row["kind"] == "eval")
+            .filter_map(|row| row["step"].as_u64())
+            .next_back();
         let table = extras.csv.then(|| csv::Table::open(dir, &rows)).transpose()?;
         let events =
             extras.tensorboard.then(|| tensorboard::Events::open(dir, step)).transpose()?;
-        Ok(Metrics { path, file, table, events, lost: 0, first_error: None })
+        Ok(Metrics { path, file, table, events, evaluated, lost: 0, first_error: None })
     }
 
     /// Appends one row in a single write. A failure is remembered and warned of once: training goes
@@ -102,6 +111,11 @@ impl Metrics {
             tracing::warn!("{error}; the run goes on without this row");
             self.first_error = Some(error);
         }
+    }
+
+    /// Whether the run that is continued has written an evaluation after `step` updates.
+    pub fn has_evaluation(&self, step: u64) -> bool {
+        self.evaluated == Some(step)
     }
 
     /// A row of kind `note`.

@@ -187,7 +187,8 @@ impl<B: Backend> Trainer<'_, B> {
             self.state.precision,
             e.tokens
         );
-        if let Some(m) = &mut self.metrics {
+        // A run that died after its last checkpoint is evaluated once more, not told of twice.
+        if let Some(m) = self.metrics.as_mut().filter(|m| !m.has_evaluation(self.state.step)) {
             m.row(row);
         }
     }

@@ -10,7 +10,13 @@ use chtsl::rng::{Purpose, Stream};
 
 use super::{options, packed, run, small_tokenizer, tiny};
 
-const ROUNDS: u64 = 300;
+/// Mutants of each kind of file; `CHTSL_FAULTS=full` (tests/faults.sh) makes a thousand.
+fn rounds() -> u64 {
+    match std::env::var("CHTSL_FAULTS").as_deref() {
+        Ok("full") => 1000,
+        _ => 300,
+    }
+}
 
 /// A damaged copy: one to three of bit flips, cuts, splices, doubled pieces and odd bytes.
 fn mutate(good: &[u8], round: u64) -> Vec<u8> {
@@ -47,7 +53,7 @@ fn shards() {
     let path = folder.path().join("train-00000.bin");
     run(&options(vec![tiny()], folder.path())).unwrap();
     let good = std::fs::read(&path).unwrap();
-    for round in 0..ROUNDS {
+    for round in 0..rounds() {
         // Half of the mutants are of the header alone, where the decisions are.
         let bytes = match round % 2 {
             0 => mutate(&good, round),
@@ -78,7 +84,7 @@ fn manifests() {
     let good = std::fs::read(&path).unwrap();
     let manifest = Manifest::load(folder.path()).unwrap();
     let mut loaded = 0;
-    for round in 0..ROUNDS {
+    for round in 0..rounds() {
         std::fs::write(&path, mutate(&good, round)).unwrap();
         if let Ok(mutant) = Manifest::load(folder.path()) {
             // Blanks may come and go; anything else is caught by the checksum.
@@ -87,7 +93,7 @@ fn manifests() {
         }
         let _ = Dataset::open(&[folder.path().to_path_buf()], Split::Train, &packed(400, 16));
     }
-    assert!(loaded < ROUNDS / 5, "{loaded} mutants loaded");
+    assert!(loaded < rounds() / 5, "{loaded} mutants loaded");
 }
 
 #[test]
@@ -110,7 +116,7 @@ fn manifests_stay_in_their_folder() {
 #[test]
 fn tokenizers() {
     let good = small_tokenizer().json().to_vec();
-    for round in 0..ROUNDS {
+    for round in 0..rounds() {
         let bytes = mutate(&good, round);
         if let Ok(tokenizer) = Tokenizer::from_bytes(bytes, Path::new("t.json")) {
             assert_eq!(tokenizer.byte_lengths().len(), tokenizer.vocab_size());

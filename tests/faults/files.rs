@@ -249,7 +249,7 @@ fn prepare_can_die_anywhere() {
                 .env("LD_PRELOAD", &site.library)
                 .env("FAULT_DIR", path(&folder))
                 .env("FAULT_AT", at.to_string())
-                .env("FAULT_ACTION", if at % 2 == 0 { "torn" } else { "kill" })
+                .env("FAULT_ACTION", if at.is_multiple_of(2) { "torn" } else { "kill" })
                 .output()
                 .unwrap()
         };

@@ -73,7 +73,7 @@ fn signals_at_random_moments() {
                 assert!(status.success(), "{status}");
                 break;
             }
-            signal(child.id(), if signals % 2 == 0 { "TERM" } else { "INT" });
+            signal(child.id(), if signals % 2 == 1 { "TERM" } else { "INT" });
             let told = Instant::now();
             let status = child.wait().unwrap();
             slowest = slowest.max(told.elapsed());
@@ -171,7 +171,7 @@ fn torn_metrics_are_mended() {
         assert!(done.status.success(), "{}", text(&done));
         assert_same_run(&whole, &out);
         let aside = std::fs::read_to_string(out.join("metrics.superseded.jsonl")).unwrap();
-        assert!(aside.lines().count() > 3);
+        assert!(aside.lines().count() > 2);
         for line in aside.lines() {
             serde_json::from_str::<serde_json::Value>(line).unwrap();
         }
@@ -199,7 +199,7 @@ fn the_micro_batch_may_change_at_a_resume() {
     std::process::Command::new("cp").args(["-r", path(&out), path(&whole)]).status().unwrap();
     let done = pretrain(&data, &whole, &plain).output().unwrap();
     assert!(done.status.success(), "{}", text(&done));
-    let other = [&plain[..], &["--set", "train.micro_batch=2"]].concat();
+    let other = [&plain[..], &["--set", "train.micro_batch=1"]].concat();
     let done = pretrain(&data, &out, &other).output().unwrap();
     assert!(done.status.success(), "{}", text(&done));
     assert!(text(&done).contains("train.micro_batch"), "{}", text(&done));
@@ -217,7 +217,7 @@ fn other_commands_stop_as_well() {
     let tmp = tempfile::tempdir().unwrap();
     let data = prepare(tmp.path());
     let out = tmp.path().join("run");
-    assert!(pretrain(&data, &out, &["--set", "train.steps=2"]).output().unwrap().status.success());
+    assert!(pretrain(&data, &out, &["--set", "train.steps=4"]).output().unwrap().status.success());
     let o = path(&out);
     let mut child = {
         let mut c = chtsl();

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::histogram::Histogram;
 use crate::data::{Manifest, Shard, Split, Tokenizer};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Tokens read at once.
 const CHUNK: usize = 1 << 16;
@@ -47,7 +47,15 @@ pub fn shard(path: &Path, texts: usize) -> Result<Value> {
 /// A folder made by `prepare`: every shard read and checked.
 pub fn folder(path: &Path, texts: usize) -> Result<Value> {
     let m = Manifest::load(path)?;
-    let tokenizer = Tokenizer::load(path.join(&m.tokenizer.file))?;
+    let file = path.join(&m.tokenizer.file);
+    let tokenizer = Tokenizer::load(&file)?;
+    if tokenizer.hash() != m.tokenizer.xxh3.0 {
+        return Err(Error::data(
+            &file,
+            "is not the tokenizer named in dataset.json; restore it, or delete the folder and prepare it \
+             again",
+        ));
+    }
     let split = |which| -> Result<Option<Value>> {
         let Some(s) = m.split(which) else { return Ok(None) };
         let mut found = Documents::default();

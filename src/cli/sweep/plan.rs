@@ -176,7 +176,7 @@ arguments = ["--input", "a.jsonl", "--train-tokenizer", "300"]
 name = "again"
 arguments = ["--input", "b.jsonl", "--tokenizer", "@bpe/tokenizer.json"]
 [set]
-train.steps = 7
+train = { steps = 7, warmup = 1 }
 [[run]]
 name = "dense"
 group = "dense"
@@ -193,7 +193,8 @@ name = "sparse"
         assert_eq!(
             words,
             "pretrain --preset tiny --data o/data/bpe --out o/runs/dense --resume auto \
-             --set train.steps=7 --set train.lr=0.001 --set method.name=\"dense\""
+             --set train.steps=7 --set train.warmup=1 --set train.lr=0.001 \
+             --set method.name=\"dense\""
         );
         let words = sweep.prepare[1].arguments(out).join(" ");
         assert!(words.ends_with("--tokenizer o/data/bpe/tokenizer.json --out o/data/again"));
@@ -205,7 +206,7 @@ name = "sparse"
         for (from, to, part) in [
             ("name = \"sparse\"", "name = \"dense\"", "two runs are called"),
             ("name = \"sparse\"", "name = \"../x\"", "cannot name a folder"),
-            ("train.steps = 7", "train.stepz = 7", "train.steps"),
+            ("steps = 7", "stepz = 7", "train.stepz"),
             ("preset = \"tiny\"", "presett = \"tiny\"", "presett"),
             ("preset = \"tiny\"", "preset = \"big\"", "unknown preset"),
         ] {

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# faults.sh [OUT] - the fault tests with the numbers of the record: 200 kills, every point of the file protocol, 200
+# signals, 20,000 steps, a thousand mutants of every file kind. Takes about a quarter of an hour; writes what was seen to
+# OUT (default: standard output), one line per scenario, as benches/record/faults.md shows it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+out=${1:-/dev/stdout}
+export CHTSL_FAULTS=full
+log=$(mktemp)
+cargo test --test faults -- --nocapture --test-threads 2 2>&1 | tee "$log" | grep '^test ' || true
+cargo test --test data --test training -- --nocapture mutants 2>&1 | tee -a "$log" | grep '^test ' || true
+{
+    echo "$(date -u +%F), $(git rev-parse --short HEAD), $(nproc) cores"
+    echo
+    grep '^fault: ' "$log" | sed 's/^fault: /- /' | sort -V
+} > "$out"
+if grep -q '^test result: FAILED\|^error' "$log"; then
+    echo "failures: see $log" >&2
+    exit 1
+fi
+rm "$log"
