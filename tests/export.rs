@@ -24,7 +24,10 @@ mod program;
 
 use program::{chtsl, ok, path, prepare, pretrain, run, text};
 
-const GO: AtomicBool = AtomicBool::new(false);
+static GO: AtomicBool = AtomicBool::new(false);
+
+/// Tensors of a file by name.
+type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
 fn tokenizer() -> Vec<u8> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -295,14 +298,14 @@ fn refused(args: &[&str], code: i32, words: &[&str]) {
 }
 
 /// Writes tensors as another program would.
-fn write(path: &Path, tensors: &BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>) {
+fn write(path: &Path, tensors: &Tensors) {
     let views = tensors.iter().map(|(name, (dtype, shape, bytes))| {
         (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).unwrap())
     });
     std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
-fn tensors(path: &Path) -> BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)> {
+fn tensors(path: &Path) -> Tensors {
     let bytes = std::fs::read(path).unwrap();
     let parsed = SafeTensors::deserialize(&bytes).unwrap();
     let own = |t: TensorView| (t.dtype(), t.shape().to_vec(), t.data().to_vec());
@@ -444,8 +447,7 @@ fn what_is_not_supported_is_one_sentence() {
         fails(words);
     };
     let name = "model.layers.1.mlp.up_proj.weight";
-    let tensor = |f: &dyn Fn(&mut BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>),
-                  words: &[&str]| {
+    let tensor = |f: &dyn Fn(&mut Tensors), words: &[&str]| {
         change(
             &|folder| {
                 let mut all = tensors(&folder.join("model.safetensors"));

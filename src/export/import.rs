@@ -36,6 +36,7 @@ pub fn import(from: &Path, out: &Path, stop: &AtomicBool) -> Result<Imported> {
     let tokenizer = tokenizer(from)?;
     check_stop(stop)?;
     let stage = Stage::new(out)?;
+    // Nothing is computed: the CPU holds the numbers until they are written.
     let precision = match config.train.precision {
         Precision::Bf16Pure => Precision::Bf16Pure,
         _ => Precision::F32,
