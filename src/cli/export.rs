@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use crate::checkpoint;
 use crate::cli::say;
 use crate::error::Result;
-use crate::export::{self, default_format, one_matrix};
+use crate::export::{self, default_format};
 
 /// `--format`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -54,7 +54,8 @@ pub fn run(args: Args, stop: &AtomicBool) -> Result<()> {
         }
     };
     say(format!("{}: {how}, from step {}", args.out.display(), found.state.step))?;
-    if format == export::Format::Hf && found.config.method.low_rank && one_matrix(&found.config) {
+    let method = &found.config.method;
+    if format == export::Format::Hf && method.low_rank && !method.dense {
         say("S + L has been multiplied out; --format hf-custom keeps links and factors apart")?;
     }
     say(format!(

@@ -9,7 +9,7 @@ class ChtslConfig(LlamaConfig):
     sparsity: `links` (number of links per projection), `rank`, `scale` and `activation` of the
         low-rank branch.
     keep_csr: compute with `torch.sparse_csr` tensors instead of matrices that hold the zeros too;
-        saves memory, seldom time.
+        saves memory, seldom time. On a CPU torch has these products for float32 and float64 only.
     """
 
     model_type = "chtsl"
