@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use rayon::prelude::*;
 use safetensors::Dtype;
 
-use super::writer::{self, Spec};
+use super::writer::{self, Put, Spec};
 use super::{Format, Module, modules};
 use crate::checkpoint::TensorFile;
 use crate::config::Config;
@@ -139,18 +139,20 @@ pub(super) fn write(
     source: &mut TensorFile,
     stop: &AtomicBool,
 ) -> Result<()> {
-    writer::write(path, tensors.iter().map(|t| &t.spec), |i| tensors[i].bytes(source), stop)
+    let specs = tensors.iter().map(|t| &t.spec);
+    writer::write(path, specs, |i, put| tensors[i].emit(source, put), stop)
 }
 
 impl Tensor {
-    fn bytes(&self, source: &mut TensorFile) -> Result<Vec<u8>> {
-        let indices = |x: &[u32]| x.iter().flat_map(|x| (*x as i32).to_le_bytes()).collect();
+    /// Hands its bytes over piece by piece: they are never beside the numbers as a whole.
+    fn emit(&self, source: &mut TensorFile, put: &mut Put) -> Result<()> {
+        let indices = |put: &mut Put, x: &[u32]| pieces(put, x, |x| (x as i32).to_le_bytes());
         let sparse = |source: &mut TensorFile, m: &Module| {
             source.sparse(&format!("{}.weight", m.name), m.rows, m.cols)
         };
         let floats = match &self.origin {
-            Origin::RowOffsets(m) => return Ok(indices(sparse(source, m)?.0.row_offsets())),
-            Origin::Columns(m) => return Ok(indices(sparse(source, m)?.0.column_indices())),
+            Origin::RowOffsets(m) => return indices(put, sparse(source, m)?.0.row_offsets()),
+            Origin::Columns(m) => return indices(put, sparse(source, m)?.0.column_indices()),
             Origin::Values(m) => sparse(source, m)?.1,
             Origin::Same => {
                 let shape = match self.spec.shape[..] {
@@ -175,13 +177,20 @@ impl Tensor {
                 multiply(m, links, factors)
             }
         };
-        Ok(match self.spec.dtype {
-            Dtype::BF16 => {
-                floats.iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()).collect()
-            }
-            _ => floats.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        })
+        match self.spec.dtype {
+            Dtype::BF16 => pieces(put, &floats, |x| half::bf16::from_f32(x).to_le_bytes()),
+            _ => pieces(put, &floats, f32::to_le_bytes),
+        }
     }
+}
+
+fn pieces<T: Copy, const N: usize>(
+    put: &mut Put,
+    x: &[T],
+    of: impl Fn(T) -> [u8; N],
+) -> Result<()> {
+    x.chunks(1 << 14)
+        .try_for_each(|x| put(x.iter().flat_map(|x| of(*x)).collect::<Vec<_>>().as_slice()))
 }
 
 /// S + g·B·A, row-major. Summed in f64 and rounded once, so that it is nearer to the exact matrix than

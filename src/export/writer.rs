@@ -10,7 +10,7 @@ use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 
 use super::check_stop;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_len};
 
 /// Name, type and shape of a tensor.
 #[derive(Clone, Debug)]
@@ -26,12 +26,15 @@ impl Spec {
     }
 }
 
-/// Writes and syncs `specs` with the bytes that `data` has for each, in order. Two-byte types must come
-/// last, so that every tensor is aligned.
+/// Takes the next bytes of a tensor.
+pub(super) type Put<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
+
+/// Writes and syncs `specs` with the bytes that `data` hands over for each, in order. Two-byte types
+/// must come last, so that every tensor is aligned.
 pub(super) fn write<'a>(
     path: &Path,
     specs: impl Iterator<Item = &'a Spec> + Clone,
-    mut data: impl FnMut(usize) -> Result<Vec<u8>>,
+    mut data: impl FnMut(usize, &mut Put) -> Result<()>,
     stop: &AtomicBool,
 ) -> Result<()> {
     let mut header = Map::new();
@@ -49,17 +52,18 @@ pub(super) fn write<'a>(
 
     let file = File::create(path).map_err(Error::io("create", path))?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
-    let put = |out: &mut BufWriter<File>, bytes: &[u8]| {
+    let mut written = 0;
+    let mut put = |bytes: &[u8]| {
+        written += bytes.len();
         out.write_all(bytes).map_err(Error::io("write", path))
     };
-    put(&mut out, &(header.len() as u64).to_le_bytes())?;
-    put(&mut out, &header)?;
-    for (i, s) in specs.enumerate() {
+    put(&(header.len() as u64).to_le_bytes())?;
+    put(&header)?;
+    for i in 0..specs.count() {
         check_stop(stop)?;
-        let bytes = data(i)?;
-        crate::error::check_len("export", "bytes", s.bytes(), bytes.len())?;
-        put(&mut out, &bytes)?;
+        data(i, &mut put)?;
     }
+    check_len("export", "bytes", 8 + header.len() + offset, written)?;
     let file = out.into_inner().map_err(|e| Error::io("write", path)(e.into_error()))?;
     file.sync_all().map_err(Error::io("sync", path))
 }
