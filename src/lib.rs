@@ -15,6 +15,7 @@
 //! |---|---|---|
 //! | [`cli`] | subcommands; the only user of clap | everything below |
 //! | [`train`], [`mod@eval`], [`generate`] | loops over batches, rows, tokens | data, model, optim, topology, checkpoint, metrics |
+//! | [`export`] | Hugging Face folders from checkpoints, and back | checkpoint, model, data |
 //! | [`plot`] | charts and a page of runs, from their metrics | metrics |
 //! | [`checkpoint`], [`metrics`] | what a run leaves on disk | layer, backend, sparse |
 //! | [`optim`] | gradient norm, Adam, learning rate | model, backend |
@@ -36,6 +37,7 @@ pub mod data;
 pub mod demo;
 pub mod error;
 pub mod eval;
+pub mod export;
 pub mod generate;
 pub mod layer;
 pub mod metrics;

@@ -208,7 +208,7 @@ fn the_machine_and_the_presets_are_described() {
         assert!(ok(&["completions", shell]).contains("pretrain"), "{shell}");
     }
     let commands = ["prepare", "pretrain", "eval", "generate", "inspect", "plot", "doctor"];
-    for command in commands.into_iter().chain(["completions"]) {
+    for command in commands.into_iter().chain(["completions", "export", "import"]) {
         assert!(ok(&[command, "--help"]).contains("Example: chtsl"), "{command}");
     }
 }

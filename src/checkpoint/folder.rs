@@ -107,7 +107,8 @@ impl Checkpoint {
     }
 }
 
-fn read_small(path: &Path) -> Result<String> {
+/// Text of one of the small files of a checkpoint.
+pub(crate) fn read_small(path: &Path) -> Result<String> {
     let size = std::fs::metadata(path).map_err(|e| missing(path, e))?.len();
     if size > SMALL_FILE {
         return Err(Error::checkpoint(path, format!("{size} bytes are too many for this file")));

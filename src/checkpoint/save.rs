@@ -79,6 +79,9 @@ fn collect<B: Backend>(
         }
         None => put(model, "", &values, bf16),
     }
+    if backend.len(p.m) != values.len() {
+        return Ok(()); // a model that is not trained here has no moments
+    }
     put(optim, ".m", &backend.read(p.m)?, bf16);
     put(optim, ".v", &backend.read(p.v)?, bf16);
     if let Some(ages) = &p.ages {

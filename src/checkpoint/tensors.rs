@@ -88,7 +88,7 @@ impl TensorFile {
         })
     }
 
-    /// Elements of a float tensor (f32 or bf16) as f32.
+    /// Elements of a float tensor (f32, bf16 or f16) as f32.
     pub fn floats(&self, name: &str) -> Result<Vec<f32>> {
         let e = self.entry(name)?;
         let bytes = &self.bytes[e.start..e.end];
@@ -101,7 +101,11 @@ impl TensorFile {
                 .chunks_exact(2)
                 .map(|c| half::bf16::from_le_bytes([c[0], c[1]]).to_f32())
                 .collect()),
-            other => Err(self.bad(name, "F32 or BF16", format!("{other:?}"))),
+            Dtype::F16 => Ok(bytes
+                .chunks_exact(2)
+                .map(|c| half::f16::from_le_bytes([c[0], c[1]]).to_f32())
+                .collect()),
+            other => Err(self.bad(name, "F32, BF16 or F16", format!("{other:?}"))),
         }
     }
 

@@ -8,7 +8,9 @@ mod disk;
 mod doctor;
 mod dry_run;
 mod eval;
+mod export;
 mod generate;
+mod import;
 mod inspect;
 mod logging;
 pub mod oom;
@@ -52,6 +54,8 @@ enum Command {
     Pretrain(pretrain::Args),
     Eval(eval::Args),
     Generate(generate::Args),
+    Export(export::Args),
+    Import(import::Args),
     Inspect(inspect::Args),
     Plot(plot::Args),
     Doctor(doctor::Args),
@@ -78,6 +82,8 @@ pub fn main() -> ExitCode {
         Command::Pretrain(args) => pretrain::run(args, &stop, &save, &log),
         Command::Eval(args) => eval::run(args, &stop),
         Command::Generate(args) => generate::run(args, &stop),
+        Command::Export(args) => export::run(args, &stop),
+        Command::Import(args) => import::run(args, &stop),
         Command::Inspect(args) => inspect::run(args),
         Command::Plot(args) => plot::run(args),
         Command::Doctor(args) => doctor::run(args),

@@ -154,6 +154,11 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
+    /// Exact text of a token.
+    pub fn id_to_token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
     /// Token that ends a document, and its id: `wanted` if given, else the first of `</s>`,
     /// `<|endoftext|>`, `<eos>` that exists.
     pub fn eos(&self, wanted: Option<&str>) -> Result<(String, u32)> {
