@@ -62,13 +62,14 @@ fn signals_at_random_moments() {
     let whole = tmp.path().join("whole");
     assert!(pretrain(&data, &whole, &STEPS).output().unwrap().status.success());
     let resume = [&STEPS[..], &["--resume", "auto"]].concat();
-    let (mut signals, mut runs, mut slowest) = (0, 0, Duration::ZERO);
+    let (mut signals, mut tries, mut runs, mut slowest) = (0, 0, 0, Duration::ZERO);
     while signals < count(10, 200) {
         let out = tmp.path().join(format!("signalled-{runs}"));
         loop {
             let mut child = spawn(pretrain(&data, &out, &resume));
             // The first milliseconds, before the program catches signals, are the loader's.
-            std::thread::sleep(Duration::from_millis(30) + delay(signals, 250));
+            std::thread::sleep(Duration::from_millis(30) + delay(tries, 250));
+            tries += 1;
             if let Some(status) = child.try_wait().unwrap() {
                 assert!(status.success(), "{status}");
                 break;
