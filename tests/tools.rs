@@ -241,8 +241,6 @@ fn a_terminal_shows_a_bar() {
     assert!(!screen.contains("step 7/40"), "{screen}");
     let log = std::fs::read_to_string(out.join("log.txt")).unwrap();
     assert!(log.contains("step 7/40"));
-    let plain = chtsl().args(["-q", "completions", "bash"]).output().unwrap();
-    assert!(plain.stderr.is_empty());
 }
 
 const SWEEP: &str = r#"
@@ -308,9 +306,8 @@ fn a_sweep_goes_on_where_it_was_stopped() {
     let said = ok(&words);
     let table = std::fs::read_to_string(out.join("table.md")).unwrap();
     assert_eq!(said.trim(), table.trim());
-    for name in ["| dense-a |", "| **dense-", "| sparse |", "| words |"] {
-        // One of the two dense runs is the better one.
-        assert!(table.contains(name) || name == "| dense-a |", "{name} in {table}");
+    for name in ["| **dense-", "| sparse |", "| words |"] {
+        assert!(table.contains(name), "{name} in {table}");
     }
     let v: Value = serde_json::from_slice(&std::fs::read(out.join("table.json")).unwrap()).unwrap();
     for run in v["runs"].as_array().unwrap() {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::train::plan::Plan;
 
@@ -18,19 +19,22 @@ pub fn free(folder: &Path) -> Result<Option<u64>> {
     std::fs::metadata(folder).map_err(Error::io("look at", folder)).map(|_| None)
 }
 
-/// Refuses a run that its disk cannot hold: `keep` checkpoints and the one being written.
+/// Refuses a run that its disk cannot hold: `keep` checkpoints, less those that are there already, and
+/// the one being written.
 pub fn check_space(out: &Path, plan: &Plan, keep: usize) -> Result<()> {
     let (free, each) = (free(out)?, plan.checkpoint);
-    let need = each * (keep as u64 + 1);
+    let there = checkpoint::list(out)?.len().min(keep);
+    let more = keep - there + 1;
+    let need = each * more as u64;
     if free.is_some_and(|free| free < need) {
         return Err(Error::Io {
             action: "make room in",
             path: out.into(),
             source: std::io::Error::other(format!(
-                "{:.1} MB are free, {} checkpoints of {:.1} MB need {:.1} MB; free space, or lower \
+                "{:.1} MB are free, {} more checkpoints of {:.1} MB need {:.1} MB; free space, or lower \
                  train.keep_checkpoints",
                 free.unwrap_or(0) as f64 / 1e6,
-                keep + 1,
+                more,
                 each as f64 / 1e6,
                 need as f64 / 1e6
             )),

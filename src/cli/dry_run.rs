@@ -68,6 +68,8 @@ fn account(config: &Config) -> Result<Value> {
     let homes = [("cpu", Home::Cpu), ("cuda", Home::Cuda)];
     let plan = Plan::new(config, Home::Cpu)?;
     let n = &plan.parameters;
+    let mut parameters = n.json(plan.dense_total);
+    parameters["projections_if_dense"] = plan.dense_projections.into();
     let mut memory = serde_json::Map::new();
     for (name, home) in homes {
         let plan = Plan::new(config, home)?;
@@ -78,16 +80,7 @@ fn account(config: &Config) -> Result<Value> {
         memory.insert(name.into(), classes.into());
     }
     Ok(json!({
-        "parameters": {
-            "links": n.links,
-            "low_rank": n.low_rank,
-            "dense_projections": n.dense,
-            "embedding_and_head": n.ends,
-            "norms": n.norms,
-            "total": n.total(),
-            "projections_if_dense": plan.dense_projections,
-            "total_if_dense": plan.dense_total,
-        },
+        "parameters": parameters,
         "density": {
             "links": budget.d_connectivity,
             "low_rank": budget.d_spectral,

@@ -22,22 +22,13 @@ pub fn save(s: &RunSummary, out: &Path) -> Result<()> {
         s.bytes.classes().iter().map(|(name, b)| (name.to_string(), (*b).into())).collect();
     let seconds: serde_json::Map<String, Value> =
         Activity::ALL.iter().map(|a| (a.name().into(), number(s.times.of(*a)))).collect();
-    let n = &s.parameters;
     let text = json!({
         "steps": s.steps,
         "tokens": s.tokens,
         "seconds": number(s.elapsed.as_secs_f64()),
         "seconds_by_activity": seconds,
         "tokens_per_s": number(s.tokens_per_s),
-        "parameters": {
-            "links": n.links,
-            "low_rank": n.low_rank,
-            "dense_projections": n.dense,
-            "embedding_and_head": n.ends,
-            "norms": n.norms,
-            "total": n.total(),
-            "total_if_dense": s.dense_parameters,
-        },
+        "parameters": s.parameters.json(s.dense_parameters),
         "bytes": bytes,
         "peak_bytes": s.peak_memory,
         "device_bytes": s.device_memory,

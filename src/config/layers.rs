@@ -43,6 +43,17 @@ pub fn overlay(mut base: Table, tops: &[Table]) -> Table {
     base
 }
 
+/// Path ("train.lr") and value of everything in `table` that is not a table itself.
+pub fn leaves(table: &Table) -> Vec<(String, Value)> {
+    let below = |(key, value): (&String, &Value)| match value {
+        Value::Table(t) => {
+            leaves(t).into_iter().map(|(path, v)| (format!("{key}.{path}"), v)).collect()
+        }
+        v => vec![(key.clone(), v.clone())],
+    };
+    table.iter().flat_map(below).collect()
+}
+
 fn builtin(text: &str) -> Table {
     text.parse().expect("a file under configs/ is not TOML")
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::ocr_qk;
 use crate::error::{Error, Result};
 
 /// File name of the table.
@@ -76,13 +77,4 @@ impl Table {
         self.writer.write_record(cells).map_err(failed)?;
         self.writer.flush().map_err(Error::io("write", &self.path))
     }
-}
-
-/// Mean overlap of the q and k projections in a row of kind `train`.
-pub fn ocr_qk(row: &Value) -> Option<f64> {
-    let ocr = row["ocr"].as_object()?;
-    let of_qk = |name: &str| name.ends_with(".q_proj") || name.ends_with(".k_proj");
-    let values: Vec<f64> =
-        ocr.iter().filter(|(name, _)| of_qk(name)).filter_map(|(_, v)| v.as_f64()).collect();
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }

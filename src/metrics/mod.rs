@@ -159,3 +159,12 @@ pub fn start(kind: &str, step: u64) -> Map<String, Value> {
 pub fn number(x: f64) -> Value {
     serde_json::Number::from_f64(x).map_or(Value::Null, Value::Number)
 }
+
+/// Mean overlap of the q and k projections in a row of kind `train`.
+pub fn ocr_qk(row: &Value) -> Option<f64> {
+    let ocr = row["ocr"].as_object()?;
+    let of_qk = |name: &str| name.ends_with(".q_proj") || name.ends_with(".k_proj");
+    let values: Vec<f64> =
+        ocr.iter().filter(|(name, _)| of_qk(name)).filter_map(|(_, v)| v.as_f64()).collect();
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}

@@ -15,7 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use super::csv::ocr_qk;
+use super::ocr_qk;
 use crate::error::{Error, Result};
 
 /// Folder of the files.

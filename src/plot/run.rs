@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::config::PROJECTIONS;
 use crate::error::{Error, Result};
-use crate::metrics::{self, csv::ocr_qk};
+use crate::metrics::{self, ocr_qk};
 
 /// Points (step, value) in order.
 pub type Curve = Vec<(f64, f64)>;

@@ -1,20 +1,25 @@
 //! What a model holds: numbers and bytes by class, counted from the buffers themselves.
 
+use serde::Serialize;
+use serde_json::Value;
+
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::layer::{ParamKind, Sparse};
 use crate::model::{Activations, Llama};
 
 /// Trained numbers by class; links count once, indices not at all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Parameters {
     /// Values at links.
     pub links: u64,
     /// Low-rank factors.
     pub low_rank: u64,
     /// Full projection matrices.
+    #[serde(rename = "dense_projections")]
     pub dense: u64,
     /// Embedding and head.
+    #[serde(rename = "embedding_and_head")]
     pub ends: u64,
     /// Gains of norms.
     pub norms: u64,
@@ -24,6 +29,14 @@ impl Parameters {
     /// All of them.
     pub fn total(&self) -> u64 {
         self.links + self.low_rank + self.dense + self.ends + self.norms
+    }
+
+    /// By class and in all, beside the number of the same model with full matrices.
+    pub fn json(&self, if_dense: u64) -> Value {
+        let mut value = serde_json::to_value(self).expect("plain data");
+        value["total"] = self.total().into();
+        value["total_if_dense"] = if_dense.into();
+        value
     }
 }
 

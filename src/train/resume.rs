@@ -4,7 +4,7 @@ use toml::{Table, Value};
 
 use crate::backend::Backend;
 use crate::checkpoint::{Checkpoint, TensorFile};
-use crate::config::Config;
+use crate::config::{Config, layers};
 use crate::data::Dataset;
 use crate::error::{Error, Result, check_len};
 use crate::layer::ParamRef;
@@ -47,24 +47,10 @@ const DECLARED: [&str; 21] = [
     "topology.regrow_temperature",
 ];
 
-fn flatten(prefix: &str, table: &Table, out: &mut Vec<(String, Value)>) {
-    for (key, value) in table {
-        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-        match value {
-            Value::Table(t) => flatten(&path, t, out),
-            v => out.push((path, v.clone())),
-        }
-    }
-}
-
 /// Compares the configuration of a checkpoint with the one asked for. Returns the changes to note, or
 /// one error that lists every forbidden one.
 pub fn changes_on_resume(old: &Config, new: &Config, allowed: &[String]) -> Result<Vec<String>> {
-    let table = |c: &Config| {
-        let mut out = Vec::new();
-        flatten("", &Table::try_from(c).expect("plain data"), &mut out);
-        out
-    };
+    let table = |c: &Config| layers::leaves(&Table::try_from(c).expect("plain data"));
     let (old, new) = (table(old), table(new));
     let mut keys: Vec<&String> = old.iter().chain(&new).map(|(k, _)| k).collect();
     keys.sort();

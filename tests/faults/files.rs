@@ -1,9 +1,10 @@
 //! File operations that fail: every write, sync, rename and removal of a run in turn.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::program::{assert_same_run, newest, path, prepare, pretrain, rows, text};
+use crate::program::{assert_same_run, newest, path, prepare, pretrain, rows, text, wait_until};
 use crate::{count, told};
 
 const STEPS: [&str; 6] = [
@@ -195,15 +196,53 @@ fn a_full_disk_keeps_the_checkpoint_before() {
     let said = text(&refused);
     let room = said.contains("MB are free") && said.contains("keep_checkpoints");
     assert!(refused.status.code() == Some(7) && room, "{said}");
-    // One checkpoint fits, the second does not; the check is got around by keeping fewer.
-    let one = [&STEPS[..], &["--set", "train.keep_checkpoints=1"]].concat();
-    let started = pretrain(&site.data, &out, &one).output().unwrap();
-    std::fs::write(mount.join("filler"), vec![0u8; 300_000]).ok();
-    let said = text(&started);
-    assert!(!said.contains("panicked"), "{said}");
-    assert!(matches!(started.status.code(), Some(0 | 7)), "{said}");
+    // Full only when training is under way: three checkpoints fail, the one before stays whole.
+    let steps = [
+        "--set",
+        "train.steps=400",
+        "--set",
+        "train.checkpoint_interval=2",
+        "--set",
+        "train.log_interval=400",
+        "--set",
+        "train.keep_checkpoints=1",
+        "--set",
+        "topology.update_interval=0",
+    ];
+    let whole = site.tmp.path().join("long");
+    assert!(pretrain(&site.data, &whole, &steps).output().unwrap().status.success());
+    std::fs::remove_dir_all(&out).unwrap();
+    let child = pretrain(&site.data, &out, &steps)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_until("a checkpoint", || {
+        std::fs::read_dir(out.join("checkpoints")).is_ok_and(|d| {
+            d.flatten().any(|e| e.file_name().to_str().unwrap().starts_with("step-"))
+        })
+    });
+    let mut filler = std::fs::File::create(mount.join("filler")).unwrap();
+    let full = (0..64).find_map(|_| filler.write_all(&[0u8; 1 << 16]).err()).expect("a full disk");
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    let done = child.wait_with_output().unwrap();
+    let said = text(&done);
+    assert_eq!(done.status.code(), Some(7), "{said}");
+    assert_eq!(said.matches("the next checkpoint is tried again").count(), 2, "{said}");
+    drop(filler);
+    std::fs::remove_file(mount.join("filler")).unwrap();
+    let kept = crate::program::run(&["inspect", path(&newest(&out)), "--verify"]);
+    assert!(kept.status.success(), "{}", text(&kept));
+    let healed = pretrain(&site.data, &out, &steps).args(["--resume", "auto"]).output().unwrap();
+    assert!(healed.status.success(), "{}", text(&healed));
+    for file in ["model.safetensors", "optim.safetensors"] {
+        let [a, b] = [&whole, &out].map(|d| std::fs::read(newest(d).join(file)).unwrap());
+        assert!(a == b, "{file} differs");
+    }
     assert!(Command::new("umount").arg(&mount).status().unwrap().success());
-    told("F6: a disk of 1 MB refuses before the first step and says what it needs");
+    told(
+        "F6: a full disk: refused before the first step; while training the last checkpoint stays, code 7, heals",
+    );
 }
 
 /// F7: rows that cannot be written are warned of once; the run ends with its checkpoint and code 7.

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use crate::program::{path, prepare, pretrain, text};
+use crate::program::{prepare, pretrain, text};
 use crate::{count, told};
 
 /// Kilobytes in which the program can be loaded and start its threads: below that, the loader ends it.
@@ -57,7 +57,6 @@ fn every_limit_of_memory_ends_in_a_sentence() {
             }
             other => panic!("{limit} kB: {other:?} ({}) {said}", done.status),
         }
-        assert!(!path(&out).is_empty());
     }
     assert!(refused > 0 && finished > 0, "{refused} refused, {finished} finished");
     told(&format!("F18: {n} limits of memory: {refused} refused with code 5, {finished} finished"));

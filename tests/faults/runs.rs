@@ -1,6 +1,7 @@
 //! Kills, signals, repeats: runs end the same whatever happens to them on the way.
 
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -212,24 +213,44 @@ fn the_micro_batch_may_change_at_a_resume() {
     told("F16: another micro-batch at a resume: the same samples, losses within rounding");
 }
 
-/// A signal ends evaluation, generation and preparation too.
+/// F10: a signal ends preparation and evaluation too, and leaves nothing half done.
 #[test]
 fn other_commands_stop_as_well() {
     let tmp = tempfile::tempdir().unwrap();
-    let data = prepare(tmp.path());
-    let out = tmp.path().join("run");
-    assert!(pretrain(&data, &out, &["--set", "train.steps=4"]).output().unwrap().status.success());
-    let o = path(&out);
-    let mut child = {
-        let mut c = chtsl();
-        let long = ["--prompt", "The", "--max-tokens", "100000000"];
-        c.args(["generate", "--checkpoint", o]).args(long);
-        spawn(c)
+    let text_of = std::fs::read_to_string("datasets/tiny.jsonl").unwrap();
+    let corpus = |name: &str, bytes: usize| {
+        let file = tmp.path().join(name);
+        std::fs::write(&file, text_of.repeat(bytes / text_of.len() + 1)).unwrap();
+        file
     };
-    std::thread::sleep(Duration::from_millis(400));
-    if child.try_wait().unwrap().is_none() {
+    // Long enough that a signal after the first half second finds them at work.
+    let (long, short) = (corpus("long.jsonl", 200 << 20), corpus("short.jsonl", 4 << 20));
+    let (data, out) = (tmp.path().join("data"), tmp.path().join("run"));
+    let input = Path::new("datasets/tiny.jsonl");
+    let prepare = |input: &Path, val: &Path, out: &Path| {
+        let mut c = chtsl();
+        c.args(["prepare", "--input", path(input), "--val-input", path(val)]);
+        c.args(["--train-tokenizer", "300", "--out", path(out)]);
+        c
+    };
+    let stopped = |command: Command| {
+        let mut child = spawn(command);
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(child.try_wait().unwrap().is_none(), "it ended before the signal");
         signal(child.id(), "TERM");
-        let status = child.wait().unwrap();
-        assert_eq!(status.code(), Some(75), "{status}");
-    }
+        assert_eq!(child.wait().unwrap().code(), Some(75));
+    };
+    let never = tmp.path().join("never");
+    stopped(prepare(&long, input, &never));
+    assert!(!never.join("dataset.json").exists());
+
+    let made = prepare(input, &short, &data).output().unwrap();
+    assert!(made.status.success(), "{}", text(&made));
+    let few = ["--set", "train.steps=4", "--set", "data.eval_tokens=64"];
+    let first = pretrain(&data, &out, &few).output().unwrap();
+    assert!(first.status.success(), "{}", text(&first));
+    let mut eval = chtsl();
+    eval.args(["eval", "--checkpoint", path(&out), "--data", path(&data), "--threads", "1"]);
+    eval.args(["--set", "data.eval_tokens=0"]);
+    stopped(eval);
 }

@@ -4,7 +4,8 @@ use chtsl::backend::Backend;
 use chtsl::config::Config;
 use chtsl::train::{RunOptions, Trainer};
 
-use crate::setup::{backend, config, dataset, never, rows};
+use crate::program::rows;
+use crate::setup::{backend, config, dataset, never};
 
 /// Metrics row and all gradients of the first update.
 fn first(c: &Config) -> (serde_json::Value, Vec<(String, Vec<f32>)>) {

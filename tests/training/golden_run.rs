@@ -10,7 +10,8 @@ use chtsl::sparse::Pattern;
 use chtsl::train::{RunOptions, Trainer};
 use serde_json::{Value, json};
 
-use crate::setup::{dataset, links, never, portable, rows, variants};
+use crate::program::rows;
+use crate::setup::{dataset, links, never, portable, variants};
 
 /// Trains to the end; losses and gradient norm of every update, and the links.
 pub fn trained<B: Backend>(backend: &B, c: &Config) -> (Vec<Value>, Vec<Pattern>) {

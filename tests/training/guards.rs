@@ -4,7 +4,8 @@ use chtsl::Error;
 use chtsl::backend::Backend;
 use chtsl::train::{RunOptions, Trainer};
 
-use crate::setup::{backend, config, dataset, never, rows, variants};
+use crate::program::rows;
+use crate::setup::{backend, config, dataset, never, variants};
 
 #[test]
 fn one_batch_overfits() {

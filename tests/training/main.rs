@@ -9,6 +9,9 @@ mod mutants;
 mod resume;
 mod setup;
 
+#[path = "../support/program.rs"]
+mod program;
+
 #[allow(dead_code)] // shared with the tests of operations
 #[path = "../support/emulated.rs"]
 mod emulated;

@@ -9,7 +9,8 @@ use chtsl::config::Config;
 use chtsl::data::Dataset;
 use chtsl::train::{RunOptions, Trainer};
 
-use crate::setup::{backend, dataset, never, rows, variants};
+use crate::program::rows;
+use crate::setup::{backend, dataset, never, variants};
 
 fn options(dir: &Path, stop_after: Option<u64>) -> RunOptions<'static> {
     RunOptions { out: Some(dir.into()), stop_after, ..RunOptions::new(never()) }

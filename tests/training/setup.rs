@@ -1,6 +1,5 @@
 //! A model and a dataset small enough to train hundreds of updates in a second.
 
-use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use chtsl::backend::cpu::Level;
@@ -10,7 +9,6 @@ use chtsl::data::{Dataset, DatasetOptions};
 use chtsl::model::Llama;
 use chtsl::rng::{Purpose, Stream};
 use chtsl::sparse::Pattern;
-use serde_json::Value;
 
 pub const VOCAB: usize = 61;
 pub const EOS: u32 = 1;
@@ -73,19 +71,6 @@ pub fn never() -> &'static AtomicBool {
 pub fn links<B: Backend>(model: &Llama<B>) -> Vec<Pattern> {
     let projections = model.blocks.iter().flat_map(|b| &b.projections);
     projections.filter_map(|p| p.links()).map(|s| s.csr.pattern.clone()).collect()
-}
-
-/// Rows of a metrics file without notes and wall-clock values.
-pub fn rows(dir: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
-    text.lines()
-        .map(|l| serde_json::from_str::<Value>(l).unwrap())
-        .filter(|r| r["kind"] != "note")
-        .map(|mut r| {
-            r.as_object_mut().unwrap().remove("time");
-            r
-        })
-        .collect()
 }
 
 /// The methods whose loops differ: both branches and events, replaced updates and per-micro-batch

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use toml::{Table, Value};
+use toml::Table;
 
 use crate::config::layers;
 use crate::error::{Error, Result};
@@ -116,23 +116,11 @@ impl Prepared {
     }
 }
 
-/// `a.b=value` for every leaf.
-fn flatten(prefix: &str, table: &Table, out: &mut Vec<String>) {
-    for (key, value) in table {
-        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-        match value {
-            Value::Table(t) => flatten(&path, t, out),
-            v => out.push(format!("{path}={v}")),
-        }
-    }
-}
-
 impl Trial {
     /// Its settings, the common ones first.
     pub fn settings(&self, sweep: &Sweep) -> Vec<String> {
-        let mut all = Vec::new();
-        flatten("", &layers::overlay(sweep.set.clone(), std::slice::from_ref(&self.set)), &mut all);
-        all
+        let all = layers::overlay(sweep.set.clone(), std::slice::from_ref(&self.set));
+        layers::leaves(&all).iter().map(|(path, value)| format!("{path}={value}")).collect()
     }
 
     /// Arguments of the program.
