@@ -25,7 +25,7 @@
 //! | [`backend`] | the operations, one trait; the CPU's | sparse, rng |
 //! | [`data`] | text to tokens to batches | nothing of ours but config |
 //! | [`demo`] | the built-in corpus | rng |
-//! | [`sparse`], [`config`], [`rng`], [`error`] | patterns and budgets, settings, Philox, errors | |
+//! | [`sparse`], [`config`], [`rng`], [`files`], [`error`] | patterns and budgets, settings, Philox, durable files, errors | |
 
 #![warn(missing_docs)]
 
@@ -38,6 +38,7 @@ pub mod demo;
 pub mod error;
 pub mod eval;
 pub mod export;
+pub mod files;
 pub mod generate;
 pub mod layer;
 pub mod metrics;

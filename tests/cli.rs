@@ -123,6 +123,16 @@ fn two_processes_cannot_share_a_run_folder() {
     child.wait().unwrap();
     assert_eq!(second.status.code(), Some(2), "{}", text(&second));
     assert!(text(&second).contains(&child.id().to_string()), "{}", text(&second));
+    // Nothing stays locked behind a process that was killed.
+    let more = ["--resume", "auto", "--set", "train.steps=100000", "--set", "train.log_interval=1"];
+    let before = lines(&out);
+    let mut third = spawn(pretrain(&data, &out, &more));
+    wait_until("rows of the third", || lines(&out) > before.max(3));
+    assert!(
+        Command::new("kill").args(["-TERM", &third.id().to_string()]).status().unwrap().success()
+    );
+    assert_eq!(third.wait().unwrap().code(), Some(75));
+    run(&["inspect", path(&out), "--verify"]);
 }
 
 /// Runs and expects `code`, one line that contains all of `words`, and no panic.
@@ -165,7 +175,7 @@ fn bad_input_is_one_sentence_with_the_documented_code() {
     train(&["--set", "method.name=chtls"], 2, &["did you mean"]);
     train(&["--set", "train.precision=bf16_master"], 2, &["bf16_master", "bf16_pure"]);
     refused(&["pretrain", "--preset", "61m"], 2, &["60m"]);
-    refused(&["pretrain", "--config", "/nonexistent.toml"], 7, &["/nonexistent.toml"]);
+    refused(&["pretrain", "--config", "/nonexistent.toml"], 2, &["/nonexistent.toml"]);
     let broken = tmp.path().join("broken.toml");
     std::fs::write(&broken, "[train\nlr = 3").unwrap();
     refused(&["pretrain", "--config", path(&broken)], 2, &["broken.toml"]);

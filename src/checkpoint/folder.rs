@@ -5,20 +5,18 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::Xxh3Default;
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 use super::state::{FORMAT, State};
 use super::tensors::TensorFile;
 use crate::config::{Config, layers};
 use crate::error::{Error, Result};
+use crate::files::{Of, is_plain_name, read_small};
 
 /// Folder of the checkpoints inside a run.
 pub const CHECKPOINTS: &str = "checkpoints";
 /// The file that makes a folder a checkpoint.
 pub const MANIFEST: &str = "manifest.json";
-
-/// Size limit of the JSON and TOML files of a checkpoint: anything larger is not ours.
-const SMALL_FILE: u64 = 64 << 20;
 
 /// Hashes and sizes of the files of a checkpoint.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -32,6 +30,22 @@ pub struct Manifest {
     pub step: u64,
     /// By file name.
     pub files: BTreeMap<String, FileEntry>,
+    /// xxh3-64 of this manifest as compact JSON without this field, hexadecimal; since format 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<String>,
+}
+
+impl Manifest {
+    /// What [`Manifest::checksum`] must be.
+    pub fn digest(&self) -> String {
+        let rest = Manifest { checksum: None, ..self.clone() };
+        hex(xxh3_64(serde_json::to_string(&rest).expect("plain data").as_bytes()))
+    }
+}
+
+/// A hash as it stands in files.
+fn hex(hash: u64) -> String {
+    format!("{hash:016x}")
 }
 
 /// One file of a checkpoint.
@@ -74,15 +88,14 @@ impl Checkpoint {
                 ));
             }
         }
-        let text = read_small(&path.join("config.toml"))?;
-        let table = text.parse::<toml::Table>().map_err(|e| {
-            Error::checkpoint(path.join("config.toml"), format!("not valid TOML: {e}"))
-        })?;
+        let text = read_small(&path.join("config.toml"), Of::Checkpoint)?;
+        let table =
+            layers::table(&text).map_err(|e| Error::checkpoint(path.join("config.toml"), e))?;
         let config = layers::parse(table)
             .and_then(|c| c.validate().map(|()| c))
             .map_err(|e| Error::checkpoint(path.join("config.toml"), e))?;
         let file = path.join("state.json");
-        let state: State = serde_json::from_str(&read_small(&file)?)
+        let state: State = serde_json::from_str(&read_small(&file, Of::Checkpoint)?)
             .map_err(|e| Error::checkpoint(&file, format!("not a state of this version: {e}")))?;
         if state.step != manifest.step {
             return Err(Error::checkpoint(&file, "state and manifest name different steps"));
@@ -107,16 +120,6 @@ impl Checkpoint {
     }
 }
 
-/// Text of one of the small files of a checkpoint.
-pub(crate) fn read_small(path: &Path) -> Result<String> {
-    let size = std::fs::metadata(path).map_err(|e| missing(path, e))?.len();
-    if size > SMALL_FILE {
-        return Err(Error::checkpoint(path, format!("{size} bytes are too many for this file")));
-    }
-    let bytes = std::fs::read(path).map_err(|e| missing(path, e))?;
-    String::from_utf8(bytes).map_err(|_| Error::checkpoint(path, "not UTF-8 text"))
-}
-
 fn missing(path: &Path, e: std::io::Error) -> Error {
     match e.kind() {
         std::io::ErrorKind::NotFound => Error::checkpoint(
@@ -130,16 +133,29 @@ fn missing(path: &Path, e: std::io::Error) -> Error {
 /// Reads and checks the manifest of a checkpoint folder.
 pub fn read_manifest(path: &Path) -> Result<Manifest> {
     let file = path.join(MANIFEST);
-    let text = read_small(&file)?;
-    let manifest: Manifest = serde_json::from_str(&text)
-        .map_err(|e| Error::checkpoint(&file, format!("not a manifest: {e}")))?;
-    if manifest.format != FORMAT {
+    let text = read_small(&file, Of::Checkpoint)?;
+    // First what every format has: a later one may have other fields.
+    #[derive(Deserialize)]
+    struct Head {
+        format: u32,
+        program: String,
+    }
+    let not = |e: serde_json::Error| Error::checkpoint(&file, format!("not a manifest: {e}"));
+    let head: Head = serde_json::from_str(&text).map_err(not)?;
+    if !(1..=FORMAT).contains(&head.format) {
         return Err(Error::checkpoint(
             &file,
             format!(
-                "has format {} written by version {}, this program reads format {FORMAT}",
-                manifest.format, manifest.program
+                "has format {} written by version {}, this program reads formats 1 to {FORMAT}",
+                head.format, head.program
             ),
+        ));
+    }
+    let manifest: Manifest = serde_json::from_str(&text).map_err(not)?;
+    if manifest.checksum != (manifest.format > 1).then(|| manifest.digest()) {
+        return Err(Error::checkpoint(
+            &file,
+            "damaged: its checksum does not fit; use an earlier checkpoint or --resume auto",
         ));
     }
     for name in ["model.safetensors", "optim.safetensors", "state.json", "config.toml"] {
@@ -148,8 +164,7 @@ pub fn read_manifest(path: &Path) -> Result<Manifest> {
         }
     }
     for name in manifest.files.keys() {
-        let plain = !name.is_empty() && !name.contains(['/', '\\', '\0']) && !name.starts_with('.');
-        if !plain {
+        if !is_plain_name(name) {
             return Err(Error::checkpoint(&file, format!("lists {name:?}, not a plain file name")));
         }
     }
@@ -169,7 +184,7 @@ pub(super) fn hash_file(path: &Path, expected: u64) -> Result<(u64, String)> {
     loop {
         let n = reader.read(&mut buffer).map_err(Error::io("read", path))?;
         if n == 0 {
-            return Ok((bytes, format!("{:016x}", hash.digest())));
+            return Ok((bytes, hex(hash.digest())));
         }
         hash.update(&buffer[..n]);
         bytes += n as u64;

@@ -8,10 +8,10 @@ use safetensors::{Dtype, View};
 
 use super::folder::{CHECKPOINTS, FileEntry, MANIFEST, Manifest, hash_file, list, name};
 use super::state::{FORMAT, State};
-use super::{sync_parent, write_synced};
 use crate::backend::Backend;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::files::{self, sync_parent, write_synced};
 use crate::layer::ParamRef;
 use crate::model::Llama;
 use crate::topology::Itop;
@@ -54,15 +54,31 @@ fn indices(data: &[u32]) -> Tensor {
 
 type Tensors = Vec<(String, Tensor)>;
 
+/// `data`, unless there is a number in it that is none: such a model cannot be gone on with.
+fn finite(name: &str, suffix: &str, data: Vec<f32>, step: u64) -> Result<Vec<f32>> {
+    match data.iter().position(|x| !x.is_finite()) {
+        None => Ok(data),
+        Some(i) => Err(Error::Diverged {
+            step,
+            message: format!(
+                "{name}{suffix} holds {} at {i}, so no checkpoint is written; resume from the last \
+                 one with a lower train.lr or with train.clip",
+                data[i]
+            ),
+        }),
+    }
+}
+
 /// Weights (with links) and optimizer state of one parameter.
 fn collect<B: Backend>(
     backend: &B,
     p: &ParamRef<B>,
+    step: u64,
     bf16: bool,
     model: &mut Tensors,
     optim: &mut Tensors,
 ) -> Result<()> {
-    let values = backend.read(p.values)?;
+    let values = finite(p.name, "", backend.read(p.values)?, step)?;
     let put = |to: &mut Tensors, suffix: &str, data: &[f32], bf16: bool| {
         let shape = match p.pattern {
             Some(_) => vec![data.len()],
@@ -82,8 +98,8 @@ fn collect<B: Backend>(
     if backend.len(p.m) != values.len() {
         return Ok(()); // a model that is not trained here has no moments
     }
-    put(optim, ".m", &backend.read(p.m)?, bf16);
-    put(optim, ".v", &backend.read(p.v)?, bf16);
+    put(optim, ".m", &finite(p.name, ".m", backend.read(p.m)?, step)?, bf16);
+    put(optim, ".v", &finite(p.name, ".v", backend.read(p.v)?, step)?, bf16);
     if let Some(ages) = &p.ages {
         put(optim, ".ages", &backend.read(ages)?, false);
     }
@@ -92,6 +108,9 @@ fn collect<B: Backend>(
 
 fn write_tensors(path: &Path, tensors: &Tensors) -> Result<()> {
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    // The library makes its file readable by its owner alone.
+    let permissions =
+        files::create(path)?.metadata().map_err(Error::io("look at", path))?.permissions();
     let views = tensors.iter().map(|(n, t)| (n.as_str(), t));
     safetensors::serialize_to_file(views, Some(metadata), path).map_err(|e| Error::Io {
         action: "write",
@@ -99,6 +118,7 @@ fn write_tensors(path: &Path, tensors: &Tensors) -> Result<()> {
         source: std::io::Error::other(e),
     })?;
     let file = std::fs::File::open(path).map_err(Error::io("open", path))?;
+    file.set_permissions(permissions).map_err(Error::io("set the permissions of", path))?;
     file.sync_all().map_err(Error::io("sync", path))
 }
 
@@ -125,6 +145,9 @@ pub fn remove_stale_staging(run: &Path) -> Result<()> {
 
 /// Writes the checkpoint after `state.step` updates and prunes to the newest `keep`. Returns its
 /// folder; one that exists already is left as it is.
+///
+/// Errors: [`Error::Diverged`] when a weight or moment is not finite, and those of writing; nothing is
+/// left behind.
 #[allow(clippy::too_many_arguments)]
 pub fn save<B: Backend>(
     backend: &B,
@@ -176,7 +199,7 @@ fn write_all<B: Backend>(
     std::fs::create_dir(stage).map_err(Error::io("create", stage))?;
     let bf16 = state.precision == "bf16_pure";
     let (mut weights, mut optim) = (Vec::new(), Vec::new());
-    model.visit(&mut |p| collect(backend, &p, bf16, &mut weights, &mut optim))?;
+    model.visit(&mut |p| collect(backend, &p, state.step, bf16, &mut weights, &mut optim))?;
     for (name, itop) in itop {
         let bytes = itop.to_bytes();
         let tensor = Tensor { dtype: Dtype::U8, shape: vec![bytes.len()], bytes };
@@ -203,10 +226,10 @@ fn write_all<B: Backend>(
         let (bytes, xxh3) = hash_file(&stage.join(file), u64::MAX)?;
         manifest.files.insert(file.into(), FileEntry { bytes, xxh3 });
     }
+    manifest.checksum = Some(manifest.digest());
     let text = serde_json::to_string_pretty(&manifest).expect("plain data");
     write_synced(&stage.join(MANIFEST), text.as_bytes())?;
-    let folder = std::fs::File::open(stage).map_err(Error::io("open", stage))?;
-    folder.sync_all().map_err(Error::io("sync", stage))
+    files::sync_folder(stage)
 }
 
 /// Removes all but the newest `keep` checkpoints, renaming each away before deleting it.

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Version of the checkpoint format.
-pub const FORMAT: u32 = 1;
+/// Version of the checkpoint format: 2 has a checksum in its manifest.
+pub const FORMAT: u32 = 2;
 
 /// Position of a run after a finished update. Random draws are pure functions of the seed and these
 /// counters, so no generator state is needed.

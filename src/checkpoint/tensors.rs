@@ -4,10 +4,20 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Result};
+use crate::files::{Of, read_limited};
 use crate::layer::{ParamKind, ParamSource};
 use crate::sparse::Pattern;
+
+/// Key of a file's metadata: [`data_hash`] of all bytes behind the header. Files of others lack it.
+pub const DATA_HASH: &str = "chtsl_xxh3";
+
+/// xxh3-64 as it stands under [`DATA_HASH`].
+pub fn data_hash(hash: u64) -> String {
+    format!("{hash:016x}")
+}
 
 /// One tensor of a file.
 struct Entry {
@@ -27,19 +37,24 @@ pub struct TensorFile {
 impl TensorFile {
     /// Reads `path` and checks its header against its size.
     pub fn open(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => {
-                Error::checkpoint(path, "no such file; give the folder of a checkpoint")
-            }
-            _ => Error::Io { action: "read", path: path.into(), source: e },
-        })?;
-        Self::from_bytes(path, bytes)
+        Self::from_bytes(path, read_limited(path, u64::MAX, Of::Checkpoint)?)
     }
 
-    /// The same from bytes already read; `path` is for messages.
+    /// The same from bytes already read; `path` is for messages. Where the file carries a hash of its
+    /// data, that must fit.
     pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self> {
-        let parsed = SafeTensors::deserialize(&bytes)
-            .map_err(|e| Error::checkpoint(path, format!("not a safetensors file: {e}")))?;
+        let not = |e| Error::checkpoint(path, format!("not a safetensors file: {e}"));
+        let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(not)?;
+        let parsed = SafeTensors::deserialize(&bytes).map_err(not)?;
+        if let Some(listed) = metadata.metadata().as_ref().and_then(|m| m.get(DATA_HASH)) {
+            let found = data_hash(xxh3_64(&bytes[8 + header..]));
+            if *listed != found {
+                return Err(Error::checkpoint(
+                    path,
+                    format!("damaged: its data has hash {found}, its header says {listed}"),
+                ));
+            }
+        }
         let base = bytes.as_ptr() as usize;
         let entries = parsed
             .iter()

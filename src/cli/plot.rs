@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use crate::checkpoint::write_atomic;
 use crate::cli::say;
 use crate::error::{Error, Result};
+use crate::files::write_atomic;
 use crate::plot::{Run, figures, page};
 
 /// Draw loss, perplexity, overlap, link turnover and speed of runs: SVG files and one HTML page.

@@ -15,6 +15,7 @@ use crate::cli::{disk, dry_run, summary};
 use crate::config::{Config, layers};
 use crate::data::{Dataset, DatasetOptions, Split};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::metrics::Extras;
 use crate::train::plan::{Home, Plan};
 use crate::train::{RunOptions, RunSummary, Trainer, changes_on_resume};
@@ -157,7 +158,7 @@ fn train<B: Backend>(
         out.display()
     );
     let text = toml::to_string(config).expect("plain data");
-    checkpoint::write_atomic(&out.join("config.toml"), text.as_bytes())?;
+    files::write_atomic(&out.join("config.toml"), text.as_bytes())?;
     let validation = validation.as_ref();
     let mut trainer = match &checkpoint {
         Some(c) => {
@@ -273,6 +274,6 @@ fn lock(out: &Path) -> Result<std::fs::File> {
 /// before the first step.
 fn probe(out: &Path) -> Result<()> {
     let path = out.join(".probe");
-    checkpoint::write_atomic(&path, b"1")?;
+    files::write_atomic(&path, b"1")?;
     std::fs::remove_file(&path).map_err(Error::io("remove", &path))
 }

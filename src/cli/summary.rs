@@ -5,11 +5,11 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::backend::Activity;
-use crate::checkpoint::write_atomic;
 use crate::cli::progress::span;
 use crate::cli::say;
 use crate::config::Config;
 use crate::error::Result;
+use crate::files::write_atomic;
 use crate::metrics::number;
 use crate::train::RunSummary;
 

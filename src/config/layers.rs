@@ -7,6 +7,7 @@ use toml::{Table, Value};
 
 use super::Config;
 use crate::error::{Error, Result};
+use crate::files::{Of, read_small};
 
 const PRESETS: &str = include_str!("../../configs/presets.toml");
 const METHODS: &str = include_str!("../../configs/methods.toml");
@@ -107,9 +108,19 @@ pub fn parse_set(text: &str) -> Result<Table> {
 
 /// Reads a TOML file as a layer.
 pub fn read_file(path: &Path) -> Result<Table> {
-    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let text = read_small(path, Of::Config)?;
+    table(&text).map_err(|e| Error::Config(format!("{}: {e}", path.display())))
+}
+
+/// A TOML text as a table; the error says in which line it stops being one. The line itself, which the
+/// library would quote, may be of any length.
+pub fn table(text: &str) -> std::result::Result<Table, String> {
     text.parse::<Table>().map_err(|e| {
-        Error::Config(format!("{}: not valid TOML: {}", path.display(), one_line(&e.to_string())))
+        let before = e.span().and_then(|s| text.get(..s.start)).unwrap_or_default();
+        let (line, column) = (before.matches('\n').count(), before.chars().rev());
+        let column = column.take_while(|c| *c != '\n').count();
+        let message: String = one_line(e.message()).chars().take(300).collect();
+        format!("not valid TOML at line {}, column {}: {message}", line + 1, column + 1)
     })
 }
 

@@ -5,9 +5,9 @@ use std::sync::mpsc::sync_channel;
 
 use rayon::prelude::*;
 
-use super::files::check_stop;
 use super::manifest::Split;
 use super::source::{Document, Documents, SourceCounts};
+use super::stop::check_stop;
 use super::tokenize::Tokenizer;
 use crate::error::{Error, Result};
 

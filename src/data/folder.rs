@@ -8,9 +8,9 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use super::files;
 use super::manifest::{MANIFEST_FILE, Manifest, Split, TOKENIZER_FILE};
 use crate::error::{Error, Result};
+use crate::files;
 
 /// Present while a dataset is being prepared.
 pub const MARKER_FILE: &str = ".prepare-unfinished";

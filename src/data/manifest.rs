@@ -9,9 +9,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::files;
 pub use super::recipe::{Recipe, RecipeOptions, SourceEntry};
 use crate::error::{Error, Result};
+use crate::files::{self, Of};
 
 /// Name of the manifest in its folder.
 pub const MANIFEST_FILE: &str = "dataset.json";
@@ -54,7 +54,8 @@ impl Serialize for Hash64 {
 impl<'de> Deserialize<'de> for Hash64 {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        if text.len() != 16 {
+        // One spelling for each value: no capitals, no sign.
+        if text.len() != 16 || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(serde::de::Error::custom("a hash has sixteen hexadecimal digits"));
         }
         u64::from_str_radix(&text, 16).map(Hash64).map_err(serde::de::Error::custom)
@@ -177,8 +178,7 @@ impl Manifest {
         let text = serde_json::to_string_pretty(self)
             .map_err(|e| Error::data(&path, format!("cannot be written as JSON: {e}")))?;
         // One id per line would make the table of lengths most of the file's lines.
-        files::write_atomic(&path, (compact_numbers(&text) + "\n").as_bytes())?;
-        files::sync_folder(folder)
+        files::write_atomic(&path, (compact_numbers(&text) + "\n").as_bytes())
     }
 
     /// Reads and checks `dataset.json` in `folder`.
@@ -187,7 +187,7 @@ impl Manifest {
     /// outside its folder.
     pub fn load(folder: &Path) -> Result<Self> {
         let path = folder.join(MANIFEST_FILE);
-        let bytes = files::read_limited(&path, MAX_FILE)?;
+        let bytes = files::read_limited(&path, MAX_FILE, Of::Data)?;
         let fail = |what: String| Err(Error::data(&path, what));
         let again = "delete the folder and run `chtsl prepare` again";
         #[derive(Deserialize)]

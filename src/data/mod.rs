@@ -15,7 +15,7 @@
 //! | `tokenize.rs`, `long_text.rs` | tokenizer, books in pieces |
 //! | `byte_length.rs`, `train_bpe.rs` | bytes behind each id, training a tokenizer |
 //! | `header.rs`, `shard.rs`, `shard_writer.rs` | llm.c `.bin` shards: format, reading, writing |
-//! | `manifest.rs`, `recipe.rs`, `files.rs`, `folder.rs` | `dataset.json`, durable writes, crash protocol |
+//! | `manifest.rs`, `recipe.rs`, `fingerprint.rs`, `folder.rs` | `dataset.json`, durable writes, crash protocol |
 //! | `prepare.rs`, `options.rs`, `progress.rs` | the `prepare` command |
 //! | `encode.rs`, `split_writer.rs` | its parallel encoder and its output |
 //! | `open.rs`, `stream.rs` | from paths to one long virtual token stream |
@@ -25,7 +25,7 @@ pub mod batch;
 mod byte_length;
 pub mod documents;
 mod encode;
-mod files;
+mod fingerprint;
 mod folder;
 pub mod header;
 mod lines;
@@ -42,6 +42,7 @@ pub mod shard;
 pub mod shard_writer;
 pub mod source;
 mod split_writer;
+mod stop;
 mod stream;
 pub mod tokenize;
 mod train_bpe;

@@ -9,7 +9,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel, sync_channel};
 use std::time::{Duration, Instant};
 
 use super::encode::{Vocabulary, encode_all};
-use super::files::{self, check_stop};
+use super::fingerprint::fingerprint;
 use super::folder::{Claim, Outcome};
 use super::long_text::word_pieces;
 use super::manifest::{
@@ -20,9 +20,11 @@ use super::progress::Reporter;
 use super::shard::Shard;
 use super::source::{Document, Documents};
 use super::split_writer::SplitWriter;
+use super::stop::check_stop;
 use super::tokenize::Tokenizer;
 use super::train_bpe;
 use crate::error::{Error, Result};
+use crate::files::{self, Of};
 
 pub use super::options::{PrepareOptions, SHARD_TOKENS, TokenizerChoice, Validation};
 pub use super::progress::{Progress, Stage};
@@ -82,7 +84,6 @@ pub fn prepare(
     };
     let mut manifest = encode(options, &claim, recipe, &tokenizer, trained, stop, &reporter)?;
     files::write_atomic(&claim.folder().join(TOKENIZER_FILE), tokenizer.json())?;
-    files::sync_folder(claim.folder())?;
     check_stop(stop)?;
     manifest.save(claim.folder())?;
     claim.finish()?;
@@ -115,7 +116,7 @@ fn check_same(out: &Path, manifest: &Manifest, recipe: &Recipe) -> Result<()> {
             ));
         }
     }
-    files::regular_size(&out.join(&manifest.tokenizer.file)).map(drop)
+    files::regular_size(&out.join(&manifest.tokenizer.file), Of::Data).map(drop)
 }
 
 fn recipe(
@@ -130,13 +131,13 @@ fn recipe(
     };
     let mut total = 0;
     for (path, _) in files() {
-        total += files::regular_size(path)?;
+        total += files::regular_size(path, Of::Data)?;
     }
     reporter.update(|p| p.input_bytes = total);
     let mut sources = Vec::new();
     for (path, split) in files() {
         let mut seen = |n| reporter.update(|p| p.bytes += n);
-        let (size, hash) = files::fingerprint(path, stop, &mut seen)?;
+        let (size, hash) = fingerprint(path, stop, &mut seen)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         sources.push(SourceEntry { name, size, xxh3: Hash64(hash), split });
     }

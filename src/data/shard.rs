@@ -1,7 +1,8 @@
 //! Reading token shards: a memory map with a checked [`header`](super::header).
 //!
 //! The only file of the room with `unsafe`: mapping a file. A mapped shard must not be truncated
-//! while it is open (the system would kill the process); `prepare` never changes a finished shard.
+//! while it is open: reading what is gone would end the process. `prepare` never changes a finished
+//! shard, and [`Shard::read`] looks at the size first, which leaves a moment but not an hour.
 
 use std::fs::File;
 use std::ops::Range;
@@ -11,9 +12,9 @@ use memmap2::Mmap;
 use rayon::prelude::*;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use super::files;
 use super::header::{HEADER_BYTES, Header, Spare, Width};
 use crate::error::{Error, Result};
+use crate::files::{self, Of};
 
 /// Tokens per parallel piece of a scan; fixed, so that results do not depend on the threads.
 const SCAN: usize = 1 << 20;
@@ -23,6 +24,7 @@ const SCAN: usize = 1 << 20;
 pub struct Shard {
     path: PathBuf,
     header: Header,
+    file: File,
     map: Mmap,
 }
 
@@ -33,7 +35,7 @@ impl Shard {
     /// see [`Shard::check_vocab`] and [`Shard::verify`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let size = files::regular_size(path)?;
+        let size = files::regular_size(path, Of::Data)?;
         if size < HEADER_BYTES as u64 {
             return Err(Error::data(
                 path,
@@ -66,7 +68,7 @@ impl Shard {
         if header.tokens == 0 {
             return Err(Error::data(path, "holds no tokens; remove it from the dataset"));
         }
-        Ok(Shard { path: path.to_path_buf(), header, map })
+        Ok(Shard { path: path.to_path_buf(), header, file, map })
     }
 
     /// File the shard was opened from.
@@ -105,7 +107,8 @@ impl Shard {
 
     /// Copies the tokens of `range` into `out`, widened to 32 bits.
     ///
-    /// Errors: [`Error::Shape`] when `out` has another length or the range leaves the shard.
+    /// Errors: [`Error::Shape`] when `out` has another length or the range leaves the shard,
+    /// [`Error::Data`] when the file is no longer as long as it was.
     pub fn read(&self, range: Range<u64>, out: &mut [u32]) -> Result<()> {
         let count = range.end.saturating_sub(range.start);
         if range.end > self.len() || count != out.len() as u64 {
@@ -113,6 +116,17 @@ impl Shard {
                 "Shard::read",
                 format!("{} tokens within 0..{}", out.len(), self.len()),
                 format!("{range:?}"),
+            ));
+        }
+        let size = self.file.metadata().map_err(Error::io("look at", &self.path))?.len();
+        if size != self.map.len() as u64 {
+            return Err(Error::data(
+                &self.path,
+                format!(
+                    "has {size} bytes, {} when it was opened: a shard must not change while it is \
+                     in use; make it again and resume the run",
+                    self.map.len()
+                ),
             ));
         }
         let range = range.start as usize..range.start as usize + out.len();

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::files;
 use super::header::{HEADER_BYTES, Header, MAX_TOKENS, Spare, Width};
 use crate::error::{Error, Result};
+use crate::files;
 
 /// Writes under a temporary name; [`ShardWriter::finish`] gives the final one. Dropped before
 /// that, it takes its temporary file along.

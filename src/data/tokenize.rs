@@ -14,9 +14,10 @@ use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::byte_length;
-use super::files;
 use super::long_text::{LONG, pieces};
+use super::stop::check_stop;
 use crate::error::{Error, Result};
+use crate::files::{self, Of};
 
 /// Largest `tokenizer.json` accepted, in bytes.
 const MAX_FILE: u64 = 128 << 20;
@@ -47,7 +48,7 @@ impl Tokenizer {
     /// Errors: [`Error::Data`] saying what is wrong with the file.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = files::read_limited(path, MAX_FILE)?;
+        let bytes = files::read_limited(path, MAX_FILE, Of::Data)?;
         Self::from_bytes(bytes, path)
     }
 
@@ -115,12 +116,12 @@ impl Tokenizer {
 
     /// [`Tokenizer::encode`] that gives up with [`Error::Interrupted`] once `stop` is set.
     pub(super) fn encode_unless(&self, stop: &AtomicBool, text: &str) -> Result<Vec<u32>> {
-        files::check_stop(stop)?;
+        check_stop(stop)?;
         if text.len() <= LONG {
             return self.encode_whole(text);
         }
         let encode = |piece: &str| {
-            files::check_stop(stop)?;
+            check_stop(stop)?;
             self.encode_whole(piece)
         };
         let ids: Result<Vec<Vec<u32>>> =

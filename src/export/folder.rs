@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::sync_parent;
 use crate::error::{Error, Result};
+use crate::files::{sync_folder, sync_parent};
 
 /// A folder beside its future place. Dropped without [`Stage::commit`], it is gone.
 pub(super) struct Stage {
@@ -84,8 +84,7 @@ fn sync_tree(folder: &Path) -> Result<()> {
             sync_tree(&path)?;
         }
     }
-    let open = File::open(folder).map_err(Error::io("open", folder))?;
-    open.sync_all().map_err(Error::io("sync", folder))
+    sync_folder(folder)
 }
 
 /// Creates a folder unless it is there.

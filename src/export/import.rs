@@ -9,10 +9,11 @@ use super::weights::Weights;
 use super::{OWN, check_stop};
 use crate::backend::{Backend, Cpu};
 use crate::checkpoint::state::FORMAT;
-use crate::checkpoint::{self, State, write_synced};
+use crate::checkpoint::{self, State};
 use crate::config::{Config, Precision};
 use crate::data::Tokenizer;
 use crate::error::{Error, Result};
+use crate::files::write_synced;
 use crate::model::Llama;
 
 /// What an import found.

@@ -17,9 +17,10 @@ mod writer;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::checkpoint::{Checkpoint, write_synced};
+use crate::checkpoint::Checkpoint;
 use crate::config::{Activation, Config, PROJECTIONS};
 use crate::error::{Error, Result};
+use crate::files::write_synced;
 use crate::sparse::budget::projection_shapes;
 
 pub use import::{Imported, import};

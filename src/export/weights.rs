@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::OWN;
 use crate::checkpoint::TensorFile;
-use crate::checkpoint::folder::read_small;
 use crate::error::{Error, Result};
+use crate::files::{Of, is_plain_name, read_small};
 use crate::layer::{ParamKind, ParamSource};
 use crate::sparse::Pattern;
 
@@ -109,7 +109,7 @@ impl Weights {
 
 /// Files named by an index, each once.
 fn shards(index: &Path) -> Result<Vec<String>> {
-    let value: Value = serde_json::from_str(&read_small(index)?)
+    let value: Value = serde_json::from_str(&read_small(index, Of::Checkpoint)?)
         .map_err(|e| Error::checkpoint(index, format!("not valid JSON: {e}")))?;
     let Some(map) = value["weight_map"].as_object() else {
         return Err(Error::checkpoint(index, "has no object weight_map"));
@@ -117,10 +117,7 @@ fn shards(index: &Path) -> Result<Vec<String>> {
     let mut files = BTreeSet::new();
     for file in map.values() {
         let name = file.as_str().unwrap_or_default();
-        let plain = name.ends_with(".safetensors")
-            && !name.starts_with('.')
-            && !name.contains(['/', '\\', '\0']);
-        if !plain {
+        if !(is_plain_name(name) && name.ends_with(".safetensors")) {
             return Err(Error::checkpoint(index, format!("names {file}, not a plain file name")));
         }
         files.insert(name.to_string());

@@ -2,14 +2,16 @@
 //! one could not be had.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
+use xxhash_rust::xxh3::Xxh3Default;
 
 use super::check_stop;
+use crate::checkpoint::tensors::{DATA_HASH, data_hash};
 use crate::error::{Error, Result, check_len};
 
 /// Name, type and shape of a tensor.
@@ -38,7 +40,8 @@ pub(super) fn write<'a>(
     stop: &AtomicBool,
 ) -> Result<()> {
     let mut header = Map::new();
-    header.insert("__metadata__".into(), json!({"format": "pt"}));
+    // The hash is known last; its place is kept for it.
+    header.insert("__metadata__".into(), json!({"format": "pt", DATA_HASH: data_hash(0)}));
     let mut offset = 0;
     for s in specs.clone() {
         let end = offset + s.bytes();
@@ -47,23 +50,30 @@ pub(super) fn write<'a>(
         header.insert(s.name.clone(), entry);
         offset = end;
     }
-    let mut header = Value::Object(header).to_string().into_bytes();
+    let header = Value::Object(header).to_string();
+    let key = format!("\"{DATA_HASH}\":\"");
+    let hash_at = 8 + header.find(&key).expect("just inserted") + key.len();
+    let mut header = header.into_bytes();
     header.resize(header.len().next_multiple_of(8), b' ');
 
     let file = File::create(path).map_err(Error::io("create", path))?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
-    let mut written = 0;
+    out.write_all(&(header.len() as u64).to_le_bytes()).map_err(Error::io("write", path))?;
+    out.write_all(&header).map_err(Error::io("write", path))?;
+    let (mut written, mut hash) = (0, Xxh3Default::new());
     let mut put = |bytes: &[u8]| {
         written += bytes.len();
+        hash.update(bytes);
         out.write_all(bytes).map_err(Error::io("write", path))
     };
-    put(&(header.len() as u64).to_le_bytes())?;
-    put(&header)?;
     for i in 0..specs.count() {
         check_stop(stop)?;
         data(i, &mut put)?;
     }
-    check_len("export", "bytes", 8 + header.len() + offset, written)?;
-    let file = out.into_inner().map_err(|e| Error::io("write", path)(e.into_error()))?;
+    check_len("export", "bytes", offset, written)?;
+    let mut file = out.into_inner().map_err(|e| Error::io("write", path)(e.into_error()))?;
+    file.seek(SeekFrom::Start(hash_at as u64))
+        .and_then(|_| file.write_all(data_hash(hash.digest()).as_bytes()))
+        .map_err(Error::io("write", path))?;
     file.sync_all().map_err(Error::io("sync", path))
 }

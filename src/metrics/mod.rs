@@ -75,7 +75,7 @@ impl Metrics {
                     file.write_all(overtaken.as_bytes()).map_err(Error::io("write", &side))?;
                     file.sync_all().map_err(Error::io("sync", &side))?;
                 }
-                crate::checkpoint::write_atomic(&path, kept.as_bytes())?;
+                crate::files::write_atomic(&path, kept.as_bytes())?;
             }
             rows = kept;
         }

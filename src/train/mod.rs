@@ -429,6 +429,8 @@ impl<'a, B: Backend> Trainer<'a, B> {
     fn save_or_warn(&mut self) -> Result<()> {
         match self.save() {
             Ok(_) => self.save_failures = 0,
+            // Nothing that more training would heal.
+            Err(e @ Error::Diverged { .. }) => return Err(e),
             Err(e) => {
                 self.save_failures += 1;
                 if self.save_failures >= 3 {

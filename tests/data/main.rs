@@ -1,7 +1,6 @@
 //! The data room from outside: shards, sources, tokenizers, `prepare` and batches.
 
 mod layouts;
-mod mutants;
 mod preparing;
 mod shards;
 mod sources;

@@ -138,6 +138,27 @@ fn damage_of_our_shards_is_found() {
     data_error(Shard::open(&path), &["header check is"]);
 }
 
+/// F14: a shard that is cut or grows while it is open.
+#[test]
+fn shards_that_change_while_they_are_open_are_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("train-00000.bin");
+    ours(&path, &(0..500).collect::<Vec<u32>>(), 500);
+    let good = std::fs::read(&path).unwrap();
+    let shard = Shard::open(&path).unwrap();
+    let mut out = [0; 10];
+    shard.read(480..490, &mut out).unwrap();
+    for bytes in [&good[..HEADER_BYTES + 4], &[&good[..], &[0]].concat()] {
+        // In place, as a copy over it would.
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.set_len(bytes.len() as u64).unwrap();
+        let parts = ["train-00000.bin", &bytes.len().to_string(), "make it again"];
+        data_error(shard.read(480..490, &mut out), &parts);
+    }
+    std::fs::write(&path, &good).unwrap();
+    shard.read(480..490, &mut out).unwrap();
+}
+
 #[test]
 fn unfinished_shards_leave_nothing() {
     let folder = tempfile::tempdir().unwrap();

@@ -245,6 +245,83 @@ fn a_full_disk_keeps_the_checkpoint_before() {
     );
 }
 
+/// F9: a limit on the size of files is an error of the write, not a signal that kills.
+#[test]
+fn a_limit_on_file_sizes_is_an_error_of_the_write() {
+    let site = Site::new();
+    let out = site.out("limited");
+    std::fs::create_dir_all(&out).unwrap();
+    let limited = |command: &Command, blocks: u32| {
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let words: Vec<String> = words.map(|w| format!("'{}'", w.to_str().unwrap())).collect();
+        // Blocks of 1024 bytes.
+        let script = format!("ulimit -f {blocks}; exec {}", words.join(" "));
+        Command::new("bash").args(["-c", &script]).output().unwrap()
+    };
+    let done = limited(&pretrain(&site.data, &out, &STEPS), 40);
+    let said = text(&done);
+    assert_eq!(done.status.code(), Some(7), "{said}");
+    assert!(said.contains("safetensors") && said.contains("File too large"), "{said}");
+    site.heal(&out, "a limit on file sizes", true);
+    let folder = site.tmp.path().join("limited-data");
+    let mut command = crate::program::chtsl();
+    let input = Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets/tiny.jsonl");
+    command.args(["prepare", "--input", path(&input), "--out", path(&folder)]);
+    command.args(["--train-tokenizer", "4000"]);
+    let done = limited(&command, 3);
+    assert_eq!(done.status.code(), Some(7), "{}", text(&done));
+    assert!(!folder.join("dataset.json").exists());
+    told("F9: a limit on file sizes: code 7, healed without it");
+}
+
+/// F8, F9: places that cannot hold a run are refused before the first update; checkpoints on a mount of
+/// their own are as good as any.
+#[test]
+fn places_that_cannot_hold_a_run() {
+    let site = Site::new();
+    let refused = |out: &Path, code: i32, word: &str| {
+        let done = pretrain(&site.data, out, &STEPS).output().unwrap();
+        let said = text(&done);
+        assert_eq!(done.status.code(), Some(code), "{said}");
+        assert!(said.contains(word) && !said.contains("step 1/"), "{said}");
+    };
+    let file = site.tmp.path().join("file");
+    std::fs::write(&file, "a").unwrap();
+    refused(&file, 7, "file");
+    refused(&file.join("below"), 7, "below");
+    // A parent that is missing is made.
+    let deep = site.tmp.path().join("a/b/c");
+    let done = pretrain(&site.data, &deep, &STEPS).output().unwrap();
+    assert!(done.status.success(), "{}", text(&done));
+
+    let mount = |at: &Path, options: &str| {
+        std::fs::create_dir_all(at).unwrap();
+        let mut made = Command::new("mount");
+        made.args(["-t", "tmpfs", "-o", options, "none"]).arg(at);
+        made.stderr(std::process::Stdio::null()).status().is_ok_and(|s| s.success())
+    };
+    let read_only = site.tmp.path().join("read-only");
+    if !mount(&read_only, "ro") {
+        println!("no mounts here: read-only places and other file systems are left out");
+        return;
+    }
+    refused(&read_only.join("run"), 7, "Read-only file system");
+    refused(&read_only, 7, "Read-only file system");
+    let out = site.out("apart");
+    let apart = out.join("checkpoints");
+    assert!(mount(&apart, "size=8m"));
+    let done = pretrain(&site.data, &out, &STEPS).args(["--resume", "auto"]).output().unwrap();
+    let said = text(&done);
+    let same = done.status.success().then(|| assert_same_run(&site.whole, &out));
+    for at in [&read_only, &apart] {
+        assert!(Command::new("umount").arg(at).status().unwrap().success());
+    }
+    assert!(same.is_some(), "{said}");
+    told(
+        "F8, F9: files in the way, read-only and small places refused before update 1; other mounts taken",
+    );
+}
+
 /// F7: rows that cannot be written are warned of once; the run ends with its checkpoint and code 7.
 #[test]
 fn metrics_that_cannot_be_written_do_not_stop_a_run() {

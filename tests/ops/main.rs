@@ -5,6 +5,7 @@ mod adam;
 mod alignment;
 mod attention;
 mod branches;
+mod broken;
 mod cross_entropy;
 mod elementwise;
 mod embedding;

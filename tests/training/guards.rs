@@ -1,7 +1,10 @@
 //! Non-finite numbers never train; a healthy model can learn one batch by heart.
 
 use chtsl::Error;
-use chtsl::backend::Backend;
+use chtsl::backend::{Backend, Cpu};
+use chtsl::config::OnNonfinite;
+use chtsl::model::Llama;
+use chtsl::sparse::Pattern;
 use chtsl::train::{RunOptions, Trainer};
 
 use crate::program::rows;
@@ -77,6 +80,109 @@ fn skipping_counts_and_gives_up() {
     let e = trainer.run().unwrap_err();
     assert!(matches!(e, Error::Diverged { step: 4, .. }), "three skipped, the fourth ends it: {e}");
     assert_eq!(trainer.state.optimizer_steps, 0);
+}
+
+/// Bits of every weight and moment, ages and links of every parameter.
+fn snapshot(backend: &Cpu, model: &mut Llama<Cpu>) -> Vec<(String, Vec<u32>, Option<Pattern>)> {
+    let mut all = Vec::new();
+    let bits = |data: Vec<f32>| data.into_iter().map(f32::to_bits);
+    model
+        .visit(&mut |p| {
+            let mut numbers: Vec<u32> = bits(backend.read(p.values)?).collect();
+            numbers.extend(bits(backend.read(p.m)?).chain(bits(backend.read(p.v)?)));
+            if let Some(ages) = &p.ages {
+                numbers.extend(bits(backend.read(ages)?));
+            }
+            all.push((p.name.to_string(), numbers, p.pattern.cloned()));
+            Ok(())
+        })
+        .unwrap();
+    all
+}
+
+/// Puts `x` at the front of the weights of `name`; returns what was there.
+fn poison(backend: &Cpu, model: &mut Llama<Cpu>, name: &str, x: f32) -> f32 {
+    let mut before = None;
+    model
+        .visit(&mut |p| {
+            if p.name == name {
+                let mut w = backend.read(p.values)?;
+                before = Some(std::mem::replace(&mut w[0], x));
+                backend.write(p.values, &w)?;
+            }
+            Ok(())
+        })
+        .unwrap();
+    before.expect(name)
+}
+
+/// F12: an update that meets a number that is none changes no weight, moment or link, whether it is the
+/// first one, a later one, or one with a topology event (every fourth).
+#[test]
+fn a_skipped_update_changes_nothing() {
+    for (name, mut c) in variants() {
+        c.train.on_nonfinite = OnNonfinite::Skip;
+        let backend = backend(1);
+        let data = dataset(&c, 721, 1);
+        let options = RunOptions { stop_after: Some(1), ..RunOptions::new(never()) };
+        let mut trainer = Trainer::new(&backend, &c, &data, None, options).unwrap();
+        let step = |trainer: &mut Trainer<Cpu>| {
+            let e = trainer.run().unwrap_err();
+            assert!(matches!(e, Error::Stopped { .. }), "{name}: {e}");
+        };
+        let places = ["model.norm.weight", "model.layers.1.input_layernorm.weight"];
+        let plan =
+            [(1, places[0], f32::NAN), (4, places[1], f32::INFINITY), (6, places[1], f32::NAN)];
+        for t in 1..=12u64 {
+            let Some((_, place, x)) = plan.into_iter().find(|(at, ..)| *at == t) else {
+                step(&mut trainer);
+                continue;
+            };
+            let before = snapshot(&backend, &mut trainer.model);
+            let state = trainer.state.clone();
+            let kept = poison(&backend, &mut trainer.model, place, x);
+            step(&mut trainer);
+            poison(&backend, &mut trainer.model, place, kept);
+            let after = snapshot(&backend, &mut trainer.model);
+            for (a, b) in before.iter().zip(&after) {
+                assert!(a == b, "{name}, update {t}: {} changed", a.0);
+            }
+            assert_eq!(trainer.state.optimizer_steps, state.optimizer_steps, "{name}, update {t}");
+            let batch = c.train.batch as u64;
+            assert_eq!(trainer.state.samples, state.samples + batch, "{name}, update {t}");
+            assert_eq!(trainer.state.skipped_in_a_row, 1, "{name}, update {t}");
+        }
+        assert_eq!(trainer.state.skipped_in_a_row, 0, "{name}");
+        assert!(trainer.state.optimizer_steps >= 6, "{name}");
+    }
+}
+
+/// F12: weights with a number that is none never become a checkpoint.
+#[test]
+fn broken_weights_are_not_saved() {
+    let c = config(&["train.checkpoint_interval=0", "train.eval_interval=0"]);
+    let backend = backend(1);
+    let data = dataset(&c, 721, 1);
+    let tmp = tempfile::tempdir().unwrap();
+    let options = RunOptions {
+        out: Some(tmp.path().into()),
+        stop_after: Some(3),
+        ..RunOptions::new(never())
+    };
+    let mut trainer = Trainer::new(&backend, &c, &data, None, options).unwrap();
+    assert!(trainer.run().is_err());
+    let place = "model.layers.0.mlp.up_proj.weight";
+    trainer.state.step += 1;
+    for x in [f32::NAN, f32::NEG_INFINITY] {
+        let kept = poison(&backend, &mut trainer.model, place, x);
+        let e = trainer.save().unwrap_err();
+        assert!(e.exit_code() == 6 && e.to_string().contains(place), "{e}");
+        poison(&backend, &mut trainer.model, place, kept);
+    }
+    let folders = std::fs::read_dir(tmp.path().join("checkpoints")).unwrap();
+    let names: Vec<_> = folders.map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names, ["step-00000003"], "the one before, and nothing half done");
+    trainer.save().unwrap();
 }
 
 #[test]

@@ -5,7 +5,6 @@ mod derivatives;
 mod emulated_device;
 mod golden_run;
 mod guards;
-mod mutants;
 mod resume;
 mod setup;
 

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::checkpoint::write_atomic;
 use crate::cli::progress::span;
 use crate::cli::{say, summary};
 use crate::error::{Error, Result};
+use crate::files::write_atomic;
 use plan::{Prepared, Sweep, Trial};
 
 /// Train every run of a file, one process per run, and tabulate the results; run it again to go on.

@@ -3,7 +3,8 @@
 use super::Simd;
 
 /// e^x with relative error below 2e-7 for x up to 88.3 (clamped there); 0 below -87.3, so that a
-/// masked score of -inf has probability exactly 0 and no result is subnormal.
+/// masked score of -inf has probability exactly 0 and no result is subnormal. NaN stays NaN: a broken
+/// number must reach the loss, where it is noticed.
 ///
 /// Cody-Waite reduction x = n·ln 2 + r, |r| ≤ ½ ln 2, and a degree-6 polynomial for e^r
 /// (coefficients of the truncated series, corrected in the last two terms as in Cephes' expf).
@@ -16,7 +17,7 @@ pub unsafe fn exp<S: Simd>(x: S::V) -> S::V {
     unsafe {
         let lowest = S::splat(-87.3);
         let input = x;
-        let x = S::max(S::min(x, S::splat(88.3)), lowest);
+        let x = S::max(lowest, S::min(S::splat(88.3), x));
         let n = S::round(S::mul(x, S::splat(std::f32::consts::LOG2_E)));
         let r = S::fma(n, S::splat(-0.693_359_4), x);
         let r = S::fma(n, S::splat(2.121_944_4e-4), r);
@@ -25,7 +26,7 @@ pub unsafe fn exp<S: Simd>(x: S::V) -> S::V {
             p = S::fma(p, r, S::splat(c));
         }
         let p = S::add(S::fma(p, S::mul(r, r), r), S::splat(1.0));
-        S::where_less(lowest, input, S::mul(p, S::pow2(n)))
+        S::unless_less(input, lowest, S::mul(p, S::pow2(n)))
     }
 }
 
