@@ -109,26 +109,24 @@ impl<B: Backend> Shared<B> {
 }
 
 impl<B: Backend> Shared<B> {
-    /// Bytes of all buffers.
-    pub fn bytes(&self, backend: &B) -> usize {
+    /// Every buffer.
+    pub fn buffers(&mut self) -> impl Iterator<Item = &mut B::Act> {
         let Shared { xn, product, branch, rstd, sums, grads } = self;
-        let grads = grads.iter().flat_map(|g| {
+        let grads = grads.iter_mut().flat_map(|g| {
             let SharedGrads { d_branch, dxn, d_attention, dq, dk, dv, d_product, d_gate, d_up } = g;
             [d_branch, dxn, d_attention, dq, dk, dv, d_product, d_gate, d_up]
         });
-        let all = [xn, product, branch, rstd].into_iter().chain(sums).chain(grads);
-        all.map(|x| backend.act_bytes(x)).sum()
+        [xn, product, branch, rstd].into_iter().chain(sums).chain(grads)
     }
 }
 
 impl<B: Backend> BlockActs<B> {
-    /// Bytes of all buffers.
-    pub fn bytes(&self, backend: &B) -> usize {
+    /// Every buffer.
+    pub fn buffers(&mut self) -> impl Iterator<Item = &mut B::Act> {
         let BlockActs { x_mid, x_out, outputs, u, coefficients, attention, lse, rstd1, rstd2 } =
             self;
         let kept = [outputs, u, coefficients].into_iter().flatten().flatten();
-        let all = [x_mid, x_out, attention, lse, rstd1, rstd2].into_iter().chain(kept);
-        all.map(|x| backend.act_bytes(x)).sum()
+        [x_mid, x_out, attention, lse, rstd1, rstd2].into_iter().chain(kept)
     }
 
     /// Buffers for `tokens` tokens.

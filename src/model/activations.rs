@@ -40,12 +40,21 @@ impl<B: Backend> Activations<B> {
         })
     }
 
-    /// Bytes of all buffers.
-    pub fn bytes(&self, backend: &B) -> usize {
+    /// Every buffer.
+    fn buffers(&mut self) -> impl Iterator<Item = &mut B::Act> {
         let Activations { x0, blocks, xf, rstd, shared, grads } = self;
-        let grads = grads.iter().flat_map(|(a, b)| [a, b]);
-        let own = [x0, xf, rstd].into_iter().chain(grads).map(|x| backend.act_bytes(x));
-        let blocks = blocks.iter().map(|b| b.bytes(backend));
-        own.chain(blocks).sum::<usize>() + shared.bytes(backend)
+        let own = [x0, xf, rstd].into_iter().chain(grads.iter_mut().flat_map(|(a, b)| [a, b]));
+        own.chain(blocks.iter_mut().flat_map(|b| b.buffers())).chain(shared.buffers())
+    }
+
+    /// Bytes of all buffers.
+    pub fn bytes(&mut self, backend: &B) -> usize {
+        self.buffers().map(|x| backend.act_bytes(x)).sum()
+    }
+
+    /// Zeros everywhere, as at the start. After numbers that are none: operations leave the positions
+    /// beyond the last token as they are, and a NaN there would enter every later sum over tokens.
+    pub fn clear(&mut self, backend: &B) -> Result<()> {
+        self.buffers().try_for_each(|x| backend.zero_act(x))
     }
 }

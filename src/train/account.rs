@@ -77,7 +77,7 @@ impl Bytes {
 pub fn count<B: Backend>(
     backend: &B,
     model: &mut Llama<B>,
-    acts: &Activations<B>,
+    acts: &mut Activations<B>,
 ) -> Result<(Parameters, Bytes)> {
     let (mut n, mut bytes) = (Parameters::default(), Bytes::default());
     let of = |x: &B::Buf| backend.buf_bytes(x) as u64;

@@ -366,6 +366,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         let skip = self.config.train.on_nonfinite == OnNonfinite::Skip
             && self.state.skipped_in_a_row <= self.config.train.max_skips;
         if skip {
+            self.acts.clear(self.backend)?;
             tracing::warn!("step {t}: {text}; this update is skipped");
             if let Some(m) = &mut self.metrics {
                 m.note(t, &format!("skipped: {text}"));

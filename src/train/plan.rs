@@ -157,8 +157,8 @@ mod tests {
             let plan = Plan::new(&config, Home::Cpu).unwrap();
             let cpu = Cpu::new(1, config.train.precision).unwrap();
             let mut model = Llama::new(&cpu, &config, &mut RandomInit::new(&config), true).unwrap();
-            let acts = Activations::new(&cpu, &model, 2 * config.model.seq_len, true).unwrap();
-            let (n, bytes) = account::count(&cpu, &mut model, &acts).unwrap();
+            let mut acts = Activations::new(&cpu, &model, 2 * config.model.seq_len, true).unwrap();
+            let (n, bytes) = account::count(&cpu, &mut model, &mut acts).unwrap();
             assert_eq!(n, plan.parameters, "{sets:?}");
             for ((class, planned), (_, there)) in
                 plan.bytes.classes().into_iter().zip(bytes.classes())

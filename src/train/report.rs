@@ -226,7 +226,7 @@ impl<B: Backend> Trainer<'_, B> {
 
     pub(super) fn summary(&mut self, evaluation: Option<Evaluation>) -> Result<RunSummary> {
         let (projections, ends, norms) = self.config.model.dense_parameters();
-        let (parameters, bytes) = account::count(self.backend, &mut self.model, &self.acts)?;
+        let (parameters, bytes) = account::count(self.backend, &mut self.model, &mut self.acts)?;
         self.clock.settle(self.backend.times()?, None);
         Ok(RunSummary {
             steps: self.state.step,
