@@ -7,12 +7,13 @@ cd "$(dirname "$0")/.."
 out=${1:-/dev/stdout}
 export CHTSL_FAULTS=full
 log=$(mktemp)
-cargo test --test faults -- --nocapture --test-threads 2 2>&1 | tee "$log" | grep '^test ' || true
-cargo test --test data --test training -- --nocapture mutants 2>&1 | tee -a "$log" | grep '^test ' || true
+for program in mutants faults; do
+    cargo test --test $program -- --nocapture --test-threads 2 2>&1 | tee -a "$log" | grep '^test ' >&2 || true
+done
 {
     echo "$(date -u +%F), $(git rev-parse --short HEAD), $(nproc) cores"
     echo
-    grep '^fault: ' "$log" | sed 's/^fault: /- /' | sort -V
+    grep -ao 'fault: .*' "$log" | sed 's/^fault: /- /' | sort -V
 } > "$out"
 if grep -q '^test result: FAILED\|^error' "$log"; then
     echo "failures: see $log" >&2
