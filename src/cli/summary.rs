@@ -24,6 +24,7 @@ pub fn save(s: &RunSummary, out: &Path) -> Result<()> {
         Activity::ALL.iter().map(|a| (a.name().into(), number(s.times.of(*a)))).collect();
     let text = json!({
         "steps": s.steps,
+        "own_steps": s.own_steps,
         "tokens": s.tokens,
         "seconds": number(s.elapsed.as_secs_f64()),
         "seconds_by_activity": seconds,
@@ -43,8 +44,12 @@ pub fn save(s: &RunSummary, out: &Path) -> Result<()> {
 
 /// Prints the summary.
 pub fn print(s: &RunSummary, config: &Config, out: &Path) -> Result<()> {
+    let resumed = match s.steps - s.own_steps {
+        0 => String::new(),
+        first => format!(", the last {} after a resume at {first}", s.own_steps),
+    };
     say(format!(
-        "{} steps, {} target tokens in {} ({:.0} tokens/s)",
+        "{} steps, {} target tokens{resumed} in {} ({:.0} tokens/s)",
         s.steps,
         s.tokens,
         span(s.elapsed),

@@ -126,7 +126,12 @@ impl Clock {
         Duration::from_secs_f64(each * updates as f64)
     }
 
-    /// Since the start.
+    /// Updates since the start.
+    pub fn updates(&self) -> u64 {
+        self.all_updates
+    }
+
+    /// Wall-clock time of this process.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }

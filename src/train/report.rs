@@ -22,6 +22,8 @@ pub const STEPS: &str = "chtsl::steps";
 pub struct RunSummary {
     /// Updates done.
     pub steps: u64,
+    /// Those that this process did: fewer after a resume.
+    pub own_steps: u64,
     /// Target tokens seen.
     pub tokens: u64,
     /// Last evaluation; `None` without validation data.
@@ -230,6 +232,7 @@ impl<B: Backend> Trainer<'_, B> {
         self.clock.settle(self.backend.times()?, None);
         Ok(RunSummary {
             steps: self.state.step,
+            own_steps: self.clock.updates(),
             tokens: self.state.tokens,
             evaluation,
             elapsed: self.clock.elapsed(),

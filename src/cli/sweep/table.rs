@@ -57,6 +57,10 @@ pub fn markdown(all: &Value, evaluations: &[String]) -> String {
         }
         let wall = s["seconds"].as_f64();
         let wall = wall.map_or("-".into(), |x| span(std::time::Duration::from_secs_f64(x)));
+        // The time is that of the last process.
+        let first =
+            s["steps"].as_u64().zip(s["own_steps"].as_u64()).map_or(0, |(all, own)| all - own);
+        let wall = if first > 0 { format!("{wall} from step {first}") } else { wall };
         let peak = s["peak_bytes"].as_f64().map_or("-".into(), |b| format!("{:.0} MB", b / 1e6));
         let _ = writeln!(text, " {wall} | {} | {peak} |", number(&s["tokens_per_s"], 0));
     }
@@ -86,8 +90,10 @@ mod tests {
                 "parameters": {"links": 0, "low_rank": 0, "dense_projections": 2_000_000, "total": 3_000_000}},
                 "evaluations": {"c4": {"ppl": 200.0, "bits_per_byte": 2.0}}})
         };
+        let mut resumed = run("d", 40.0);
+        (resumed["summary"]["steps"], resumed["summary"]["own_steps"]) = (9.into(), 4.into());
         let all = json!({"prepared": {"bpe": {"seconds": 12.0, "said": ["train: 5 documents"]}},
-            "runs": [run("a", 30.0), run("b", 20.0), {"name": "c", "summary": null}]});
+            "runs": [run("a", 30.0), run("b", 20.0), {"name": "c", "summary": null}, resumed]});
         let text = markdown(&all, &["c4".into()]);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
@@ -96,8 +102,9 @@ mod tests {
         );
         assert!(lines[2].starts_with("| a |"));
         assert_eq!(lines[4], "| c | - | - | - | - | - | - | - | - | - |");
-        assert_eq!(lines[8], "| bpe | 12.0 s | train: 5 documents |");
+        assert!(lines[5].contains("| 1 min 01 s from step 5 |"));
+        assert_eq!(lines[9], "| bpe | 12.0 s | train: 5 documents |");
         let cells = |line: &str| line.matches('|').count();
-        assert!((0..5).all(|i| cells(lines[i]) == cells(lines[0])));
+        assert!((0..6).all(|i| cells(lines[i]) == cells(lines[0])));
     }
 }
