@@ -8,18 +8,9 @@ mod files;
 mod limits;
 #[path = "../support/program.rs"]
 mod program;
+#[path = "../support/record.rs"]
+mod record;
 mod runs;
 mod soak;
 
-/// The first number for every change, the second with `CHTSL_FAULTS=full`.
-fn count(gate: usize, full: usize) -> usize {
-    match std::env::var("CHTSL_FAULTS").as_deref() {
-        Ok("full") => full,
-        _ => gate,
-    }
-}
-
-/// A line for the record.
-fn told(what: &str) {
-    println!("fault: {what}");
-}
+use record::{count, told};

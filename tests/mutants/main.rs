@@ -1,12 +1,15 @@
 //! Files that are not what they seem (F3, F4, F5): torn, mutated and hostile ones of every kind that the
 //! program reads. Each ends in a typed error or in values that pass every check; none in a panic, a hang
 //! or memory beyond the file's size + 200 MB. `tests/faults.sh` runs the same with larger numbers.
+#![cfg(target_os = "linux")]
 
 mod hostile;
 mod kinds;
 mod memory;
 mod mutate;
 mod readers;
+#[path = "../support/record.rs"]
+mod record;
 mod site;
 mod torn;
 
@@ -15,18 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, Once};
 use std::time::{Duration, Instant};
 
-/// The first number for every change, the second with `CHTSL_FAULTS=full`.
-fn count(gate: usize, full: usize) -> usize {
-    match std::env::var("CHTSL_FAULTS").as_deref() {
-        Ok("full") => full,
-        _ => gate,
-    }
-}
-
-/// A line for the record.
-fn told(what: &str) {
-    println!("fault: {what}");
-}
+use record::{count, told};
 
 /// One test at a time: memory is counted for the process.
 fn alone() -> MutexGuard<'static, ()> {
