@@ -109,7 +109,7 @@ impl Default for MethodConfig {
             low_rank_init: LowRankInit::Cola,
             sparse_init: SparseInit::Masked,
             align: AlignReduction::Mse,
-            lambda_align: 0.5,
+            lambda_align: 0.005,
             align_layers: "all".into(),
         }
     }
