@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 
 /// Whose file it is: the kind of error, and so the exit status, that its faults have.
 #[derive(Clone, Copy, Debug)]
-pub enum Of {
+pub enum FileKind {
     /// Training data or a tokenizer.
     Data,
     /// A checkpoint or a model.
@@ -17,19 +17,19 @@ pub enum Of {
     Config,
 }
 
-impl Of {
+impl FileKind {
     fn error(self, path: &Path, message: String) -> Error {
         match self {
-            Of::Data => Error::data(path, message),
-            Of::Checkpoint => Error::checkpoint(path, message),
-            Of::Config => Error::Config(format!("{}: {message}", path.display())),
+            FileKind::Data => Error::data(path, message),
+            FileKind::Checkpoint => Error::checkpoint(path, message),
+            FileKind::Config => Error::Config(format!("{}: {message}", path.display())),
         }
     }
 
     fn missing(self) -> &'static str {
         match self {
-            Of::Data | Of::Config => "does not exist; check the path",
-            Of::Checkpoint => {
+            FileKind::Data | FileKind::Config => "does not exist; check the path",
+            FileKind::Checkpoint => {
                 "is missing; name a folder checkpoints/step-NNNNNNNN or a run folder that has one"
             }
         }
@@ -37,35 +37,57 @@ impl Of {
 }
 
 /// Name a file carries until it is complete: hidden, in the same folder (a rename must not cross
-/// file systems).
+/// file systems), and this process's own.
 pub fn temporary(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.tmp"))
+    path.with_file_name(format!(".{name}.{}.tmp", std::process::id()))
+}
+
+/// The name that a file of a [`temporary`] name was to get; `None` for other names.
+pub fn final_name(temporary: &str) -> Option<&str> {
+    let name = temporary.strip_prefix('.')?.strip_suffix(".tmp")?;
+    match name.rsplit_once('.') {
+        Some((base, process)) if process.bytes().all(|b| b.is_ascii_digit()) => Some(base),
+        _ => Some(name),
+    }
+}
+
+/// A 64-bit hash as it stands in files: sixteen hexadecimal digits.
+pub fn hash_text(hash: u64) -> String {
+    format!("{hash:016x}")
+}
+
+/// Creates a folder and those above it that are missing, durably.
+pub fn create_folder(folder: &Path) -> Result<()> {
+    let missing: Vec<&Path> = folder.ancestors().take_while(|f| !f.exists()).collect();
+    fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    let named = |f: &&Path| !f.as_os_str().is_empty();
+    missing.into_iter().filter(named).try_for_each(sync_parent)
 }
 
 /// Size in bytes of a regular file (or a link to one).
 ///
-/// Errors: those of `of` when it is missing, a folder, a pipe or a device: opening the latter could
+/// Errors: those of `kind` when it is missing, a folder, a pipe or a device: opening the latter could
 /// block for ever.
-pub fn regular_size(path: &Path, of: Of) -> Result<u64> {
+pub fn regular_size(path: &Path, kind: FileKind) -> Result<u64> {
     match fs::metadata(path) {
         Ok(meta) if meta.is_file() => Ok(meta.len()),
         Ok(meta) if meta.is_dir() => {
-            Err(of.error(path, "is a folder: name the files in it instead".into()))
+            Err(kind.error(path, "is a folder: name the files in it instead".into()))
         }
-        Ok(_) => Err(of.error(path, "is not a regular file".into())),
+        Ok(_) => Err(kind.error(path, "is not a regular file".into())),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            Err(of.error(path, of.missing().into()))
+            Err(kind.error(path, kind.missing().into()))
         }
         Err(e) => Err(Error::io("read", path)(e)),
     }
 }
 
 /// Whole content of a regular file of at most `limit` bytes.
-pub fn read_limited(path: &Path, limit: u64, of: Of) -> Result<Vec<u8>> {
-    let size = regular_size(path, of)?;
+pub fn read_limited(path: &Path, limit: u64, kind: FileKind) -> Result<Vec<u8>> {
+    let size = regular_size(path, kind)?;
     if size > limit {
-        return Err(of.error(
+        return Err(kind.error(
             path,
             format!("{size} bytes is more than the {limit} bytes such a file may have"),
         ));
@@ -75,8 +97,12 @@ pub fn read_limited(path: &Path, limit: u64, of: Of) -> Result<Vec<u8>> {
         Error::Memory(format!("{}: no memory for its {size} bytes", path.display()))
     })?;
     let file = File::open(path).map_err(Error::io("open", path))?;
-    // `take` again: the file may have grown since its size was asked for.
-    file.take(limit).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    // The file may have grown since its size was asked for.
+    let most = limit.saturating_add(1);
+    file.take(most).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    if bytes.len() as u64 > limit {
+        return Err(kind.error(path, format!("grew beyond {limit} bytes while it was read")));
+    }
     Ok(bytes)
 }
 
@@ -84,21 +110,21 @@ pub fn read_limited(path: &Path, limit: u64, of: Of) -> Result<Vec<u8>> {
 const SMALL: u64 = 64 << 20;
 
 /// Text of a small file.
-pub fn read_small(path: &Path, of: Of) -> Result<String> {
-    String::from_utf8(read_limited(path, SMALL, of)?)
-        .map_err(|_| of.error(path, "not UTF-8 text".into()))
+pub fn read_small(path: &Path, kind: FileKind) -> Result<String> {
+    String::from_utf8(read_limited(path, SMALL, kind)?)
+        .map_err(|_| kind.error(path, "not UTF-8 text".into()))
 }
 
 /// Writes `bytes` so that `path` is either absent, as before, or complete: temporary file, fsync,
 /// rename, fsync of the folder.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     let staged = temporary(path);
-    if let Err(e) = write_synced(&staged, bytes) {
-        // The write error is what the user must hear of; a failing clean-up adds nothing to it.
+    let renamed = || fs::rename(&staged, path).map_err(Error::io("rename", &staged));
+    if let Err(e) = write_synced(&staged, bytes).and_then(|()| renamed()) {
+        // This error is what the user must hear of; a failing clean-up adds nothing to it.
         let _ = fs::remove_file(&staged);
         return Err(e);
     }
-    fs::rename(&staged, path).map_err(Error::io("rename", &staged))?;
     sync_parent(path)
 }
 
@@ -129,9 +155,12 @@ pub fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Makes renames in `folder` survive a power failure.
+/// Makes renames in `folder` survive a power failure, where a folder can be synced.
 pub fn sync_folder(folder: &Path) -> Result<()> {
-    File::open(folder).and_then(|f| f.sync_all()).map_err(Error::io("sync", folder))
+    if cfg!(unix) {
+        File::open(folder).and_then(|f| f.sync_all()).map_err(Error::io("sync", folder))?;
+    }
+    Ok(())
 }
 
 /// Makes the entry of `path` in its folder survive a power failure.

@@ -23,9 +23,10 @@
 //! | [`layer`] | projections, blocks, alignment | backend, sparse |
 //! | [`topology`] | initial links, removal, regrowth | sparse, rng |
 //! | [`backend`] | the operations, one trait; the CPU's | sparse, rng |
-//! | [`data`] | text to tokens to batches | nothing of ours but config |
+//! | [`data`] | text to tokens to batches | config |
 //! | [`demo`] | the built-in corpus | rng |
-//! | [`sparse`], [`config`], [`rng`], [`files`], [`error`] | patterns and budgets, settings, Philox, durable files, errors | |
+//! | [`sparse`], [`config`], [`rng`] | patterns and budgets, settings, Philox | |
+//! | [`files`], [`error`] | careful reads and durable writes, errors; used by all | |
 
 #![warn(missing_docs)]
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # faults.sh [OUT] - the fault tests with the numbers of the record: 200 kills, every point of the file protocol, 200
 # signals, 20,000 steps, a thousand mutants of every file kind. Takes about a quarter of an hour; writes what was seen to
-# OUT (default: standard output), one line per scenario, as benches/record/faults.md shows it.
+# OUT (default: standard output), a line per scenario: what benches/record/faults.md is written from.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-/dev/stdout}

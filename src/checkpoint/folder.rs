@@ -11,7 +11,7 @@ use super::state::{FORMAT, State};
 use super::tensors::TensorFile;
 use crate::config::{Config, layers};
 use crate::error::{Error, Result};
-use crate::files::{Of, is_plain_name, read_small};
+use crate::files::{FileKind, hash_text, is_plain_name, read_small};
 
 /// Folder of the checkpoints inside a run.
 pub const CHECKPOINTS: &str = "checkpoints";
@@ -39,13 +39,8 @@ impl Manifest {
     /// What [`Manifest::checksum`] must be.
     pub fn digest(&self) -> String {
         let rest = Manifest { checksum: None, ..self.clone() };
-        hex(xxh3_64(serde_json::to_string(&rest).expect("plain data").as_bytes()))
+        hash_text(xxh3_64(serde_json::to_string(&rest).expect("plain data").as_bytes()))
     }
-}
-
-/// A hash as it stands in files.
-fn hex(hash: u64) -> String {
-    format!("{hash:016x}")
 }
 
 /// One file of a checkpoint.
@@ -88,14 +83,14 @@ impl Checkpoint {
                 ));
             }
         }
-        let text = read_small(&path.join("config.toml"), Of::Checkpoint)?;
+        let text = read_small(&path.join("config.toml"), FileKind::Checkpoint)?;
         let table =
             layers::table(&text).map_err(|e| Error::checkpoint(path.join("config.toml"), e))?;
         let config = layers::parse(table)
             .and_then(|c| c.validate().map(|()| c))
             .map_err(|e| Error::checkpoint(path.join("config.toml"), e))?;
         let file = path.join("state.json");
-        let state: State = serde_json::from_str(&read_small(&file, Of::Checkpoint)?)
+        let state: State = serde_json::from_str(&read_small(&file, FileKind::Checkpoint)?)
             .map_err(|e| Error::checkpoint(&file, format!("not a state of this version: {e}")))?;
         if state.step != manifest.step {
             return Err(Error::checkpoint(&file, "state and manifest name different steps"));
@@ -133,7 +128,7 @@ fn missing(path: &Path, e: std::io::Error) -> Error {
 /// Reads and checks the manifest of a checkpoint folder.
 pub fn read_manifest(path: &Path) -> Result<Manifest> {
     let file = path.join(MANIFEST);
-    let text = read_small(&file, Of::Checkpoint)?;
+    let text = read_small(&file, FileKind::Checkpoint)?;
     // First what every format has: a later one may have other fields.
     #[derive(Deserialize)]
     struct Head {
@@ -184,7 +179,7 @@ pub(super) fn hash_file(path: &Path, expected: u64) -> Result<(u64, String)> {
     loop {
         let n = reader.read(&mut buffer).map_err(Error::io("read", path))?;
         if n == 0 {
-            return Ok((bytes, hex(hash.digest())));
+            return Ok((bytes, hash_text(hash.digest())));
         }
         hash.update(&buffer[..n]);
         bytes += n as u64;

@@ -117,7 +117,7 @@ fn write_tensors(path: &Path, tensors: &Tensors) -> Result<()> {
         path: path.into(),
         source: std::io::Error::other(e),
     })?;
-    let file = std::fs::File::open(path).map_err(Error::io("open", path))?;
+    let file = std::fs::File::options().write(true).open(path).map_err(Error::io("open", path))?;
     file.set_permissions(permissions).map_err(Error::io("set the permissions of", path))?;
     file.sync_all().map_err(Error::io("sync", path))
 }
@@ -160,7 +160,7 @@ pub fn save<B: Backend>(
     keep: usize,
 ) -> Result<PathBuf> {
     let dir = run.join(CHECKPOINTS);
-    std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
+    files::create_folder(&dir)?;
     let target = dir.join(name(state.step));
     if target.exists() {
         if super::Checkpoint::open(&target).is_ok() {

@@ -7,17 +7,12 @@ use safetensors::{Dtype, SafeTensors};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Result};
-use crate::files::{Of, read_limited};
+use crate::files::{FileKind, hash_text, read_limited};
 use crate::layer::{ParamKind, ParamSource};
 use crate::sparse::Pattern;
 
-/// Key of a file's metadata: [`data_hash`] of all bytes behind the header. Files of others lack it.
+/// Key of a file's metadata: xxh3-64 of all bytes behind the header. Files of others lack it.
 pub const DATA_HASH: &str = "chtsl_xxh3";
-
-/// xxh3-64 as it stands under [`DATA_HASH`].
-pub fn data_hash(hash: u64) -> String {
-    format!("{hash:016x}")
-}
 
 /// One tensor of a file.
 struct Entry {
@@ -37,7 +32,7 @@ pub struct TensorFile {
 impl TensorFile {
     /// Reads `path` and checks its header against its size.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::from_bytes(path, read_limited(path, u64::MAX, Of::Checkpoint)?)
+        Self::from_bytes(path, read_limited(path, u64::MAX, FileKind::Checkpoint)?)
     }
 
     /// The same from bytes already read; `path` is for messages. Where the file carries a hash of its
@@ -47,7 +42,7 @@ impl TensorFile {
         let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(not)?;
         let parsed = SafeTensors::deserialize(&bytes).map_err(not)?;
         if let Some(listed) = metadata.metadata().as_ref().and_then(|m| m.get(DATA_HASH)) {
-            let found = data_hash(xxh3_64(&bytes[8 + header..]));
+            let found = hash_text(xxh3_64(&bytes[8 + header..]));
             if *listed != found {
                 return Err(Error::checkpoint(
                     path,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::checkpoint;
+use crate::checkpoint::{self, folder::CHECKPOINTS};
 use crate::error::{Error, Result};
 use crate::train::plan::Plan;
 
@@ -22,7 +22,9 @@ pub fn free(folder: &Path) -> Result<Option<u64>> {
 /// Refuses a run that its disk cannot hold: `keep` checkpoints, less those that are there already, and
 /// the one being written.
 pub fn check_space(out: &Path, plan: &Plan, keep: usize) -> Result<()> {
-    let (free, each) = (free(out)?, plan.checkpoint);
+    // They may have a disk of their own.
+    let own = out.join(CHECKPOINTS);
+    let (free, each) = (free(if own.is_dir() { &own } else { out })?, plan.checkpoint);
     let there = checkpoint::list(out)?.len().min(keep);
     let more = keep - there + 1;
     let need = each * more as u64;

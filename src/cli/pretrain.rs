@@ -81,7 +81,7 @@ pub fn run(args: Args, stop: &AtomicBool, save: &AtomicBool, log: &Log) -> Resul
         return dry_run::print(&config, args.json);
     }
     let backend = args.device.open(config.train.precision)?;
-    std::fs::create_dir_all(&out).map_err(Error::io("create", &out))?;
+    files::create_folder(&out)?;
     let _lock = lock(&out)?;
     if checkpoint.is_none() && args.resume.is_none() && !checkpoint::list(&out)?.is_empty() {
         return Err(Error::Config(format!(
@@ -91,8 +91,8 @@ pub fn run(args: Args, stop: &AtomicBool, save: &AtomicBool, log: &Log) -> Resul
     }
     probe(&out)?;
     let plan = Plan::new(&config, Home::Cpu)?;
-    disk::check_space(&out, &plan, config.train.keep_checkpoints)?;
     checkpoint::save::remove_stale_staging(&out)?;
+    disk::check_space(&out, &plan, config.train.keep_checkpoints)?;
     log.to_file(&out)?;
     let demo = match &args.data {
         Some(_) => None,

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 
 use super::Config;
 use crate::error::{Error, Result};
-use crate::files::{Of, read_small};
+use crate::files::{FileKind, read_small};
 
 const PRESETS: &str = include_str!("../../configs/presets.toml");
 const METHODS: &str = include_str!("../../configs/methods.toml");
@@ -108,7 +108,7 @@ pub fn parse_set(text: &str) -> Result<Table> {
 
 /// Reads a TOML file as a layer.
 pub fn read_file(path: &Path) -> Result<Table> {
-    let text = read_small(path, Of::Config)?;
+    let text = read_small(path, FileKind::Config)?;
     table(&text).map_err(|e| Error::Config(format!("{}: {e}", path.display())))
 }
 

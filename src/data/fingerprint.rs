@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::stop::check_stop;
 use crate::error::{Error, Result};
-use crate::files::{Of, regular_size};
+use crate::files::{FileKind, regular_size};
 
 /// Size and xxh3-64 of a file. `stop` is looked at after every mebibyte; `seen` is told of the
 /// bytes read.
@@ -18,7 +18,7 @@ pub fn fingerprint(
     stop: &AtomicBool,
     seen: &mut dyn FnMut(u64),
 ) -> Result<(u64, u64)> {
-    regular_size(path, Of::Data)?;
+    regular_size(path, FileKind::Data)?;
     let mut file = File::open(path).map_err(Error::io("open", path))?;
     let (mut hasher, mut buffer, mut size) = (Xxh3::new(), vec![0; 1 << 20], 0u64);
     loop {

@@ -111,7 +111,7 @@ impl Claim {
     /// Removes what an unfinished run left: only names that `prepare` itself gives.
     fn clear(&self) -> Result<()> {
         for name in entries(&self.folder)? {
-            let staged = name.strip_prefix('.').and_then(|n| n.strip_suffix(".tmp"));
+            let staged = files::final_name(&name);
             let base = staged.unwrap_or(&name);
             if is_shard(base)
                 || base == TOKENIZER_FILE

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use flate2::bufread::MultiGzDecoder;
 
 use crate::error::{Error, Result};
-use crate::files::{self, Of};
+use crate::files::{self, FileKind};
 
 /// Longest line, in bytes.
 pub const MAX_LINE: u64 = 64 << 20;
@@ -102,7 +102,7 @@ impl LineReader {
     /// Opens `path`, decompressing by its name; several gzip members or Zstandard frames in one
     /// file are read one after the other. `read` counts the bytes taken from the file.
     pub fn open(path: &Path, read: Arc<AtomicU64>) -> Result<Self> {
-        files::regular_size(path, Of::Data)?;
+        files::regular_size(path, FileKind::Data)?;
         let file = File::open(path).map_err(Error::io("open", path))?;
         let file = BufReader::with_capacity(BUFFER, Counted { file, read });
         let packing = split_name(path).1;

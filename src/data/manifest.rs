@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub use super::recipe::{Recipe, RecipeOptions, SourceEntry};
 use crate::error::{Error, Result};
-use crate::files::{self, Of};
+use crate::files::{self, FileKind};
 
 /// Name of the manifest in its folder.
 pub const MANIFEST_FILE: &str = "dataset.json";
@@ -187,7 +187,7 @@ impl Manifest {
     /// outside its folder.
     pub fn load(folder: &Path) -> Result<Self> {
         let path = folder.join(MANIFEST_FILE);
-        let bytes = files::read_limited(&path, MAX_FILE, Of::Data)?;
+        let bytes = files::read_limited(&path, MAX_FILE, FileKind::Data)?;
         let fail = |what: String| Err(Error::data(&path, what));
         let again = "delete the folder and run `chtsl prepare` again";
         #[derive(Deserialize)]

@@ -15,7 +15,7 @@
 //! | `tokenize.rs`, `long_text.rs` | tokenizer, books in pieces |
 //! | `byte_length.rs`, `train_bpe.rs` | bytes behind each id, training a tokenizer |
 //! | `header.rs`, `shard.rs`, `shard_writer.rs` | llm.c `.bin` shards: format, reading, writing |
-//! | `manifest.rs`, `recipe.rs`, `fingerprint.rs`, `folder.rs` | `dataset.json`, durable writes, crash protocol |
+//! | `manifest.rs`, `recipe.rs`, `fingerprint.rs`, `folder.rs`, `stop.rs` | `dataset.json`, crash protocol, signals |
 //! | `prepare.rs`, `options.rs`, `progress.rs` | the `prepare` command |
 //! | `encode.rs`, `split_writer.rs` | its parallel encoder and its output |
 //! | `open.rs`, `stream.rs` | from paths to one long virtual token stream |

@@ -8,7 +8,7 @@ use super::manifest::{MANIFEST_FILE, Manifest, ShardEntry, Split};
 use super::shard::Shard;
 use super::stream::TokenStream;
 use crate::error::{Error, Result};
-use crate::files::{self, Of};
+use crate::files::{self, FileKind};
 
 /// llm.c's u16 shards are GPT-2's, whose documents are set apart by this id.
 const GPT2_EOT: u32 = 50_256;
@@ -64,7 +64,8 @@ pub fn open(paths: &[PathBuf], split: Split, eos: Option<u32>) -> Result<Opened>
 fn prepared(folder: &Path, split: Split) -> Result<Opened> {
     let manifest = Manifest::load(folder)?;
     let tokenizer = folder.join(&manifest.tokenizer.file);
-    let hash = xxhash_rust::xxh3::xxh3_64(&files::read_limited(&tokenizer, 1 << 28, Of::Data)?);
+    let hash =
+        xxhash_rust::xxh3::xxh3_64(&files::read_limited(&tokenizer, 1 << 28, FileKind::Data)?);
     if hash != manifest.tokenizer.xxh3.0 {
         return Err(Error::data(
             tokenizer,
@@ -178,7 +179,7 @@ fn split_of(path: &Path) -> Option<Split> {
 fn files_of(paths: &[PathBuf], split: Split) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in paths {
-        files::regular_size(path, Of::Data)?;
+        files::regular_size(path, FileKind::Data)?;
         match split_of(path) {
             Some(of) if of == split => files.push(path.clone()),
             Some(_) => {}

@@ -24,7 +24,7 @@ use super::stop::check_stop;
 use super::tokenize::Tokenizer;
 use super::train_bpe;
 use crate::error::{Error, Result};
-use crate::files::{self, Of};
+use crate::files::{self, FileKind};
 
 pub use super::options::{PrepareOptions, SHARD_TOKENS, TokenizerChoice, Validation};
 pub use super::progress::{Progress, Stage};
@@ -116,7 +116,7 @@ fn check_same(out: &Path, manifest: &Manifest, recipe: &Recipe) -> Result<()> {
             ));
         }
     }
-    files::regular_size(&out.join(&manifest.tokenizer.file), Of::Data).map(drop)
+    files::regular_size(&out.join(&manifest.tokenizer.file), FileKind::Data).map(drop)
 }
 
 fn recipe(
@@ -131,7 +131,7 @@ fn recipe(
     };
     let mut total = 0;
     for (path, _) in files() {
-        total += files::regular_size(path, Of::Data)?;
+        total += files::regular_size(path, FileKind::Data)?;
     }
     reporter.update(|p| p.input_bytes = total);
     let mut sources = Vec::new();

@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::header::{HEADER_BYTES, Header, Spare, Width};
 use crate::error::{Error, Result};
-use crate::files::{self, Of};
+use crate::files::{self, FileKind};
 
 /// Tokens per parallel piece of a scan; fixed, so that results do not depend on the threads.
 const SCAN: usize = 1 << 20;
@@ -24,8 +24,20 @@ const SCAN: usize = 1 << 20;
 pub struct Shard {
     path: PathBuf,
     header: Header,
-    file: File,
+    /// Which file was mapped: its name may belong to another one later.
+    identity: Option<(u64, u64)>,
     map: Mmap,
+}
+
+/// Device and number of a file, where files have such.
+fn identity(meta: &std::fs::Metadata) -> Option<(u64, u64)> {
+    #[cfg(unix)]
+    return Some((
+        std::os::unix::fs::MetadataExt::dev(meta),
+        std::os::unix::fs::MetadataExt::ino(meta),
+    ));
+    #[cfg(not(unix))]
+    return Some((0, 0)).filter(|_| meta.is_file());
 }
 
 impl Shard {
@@ -35,7 +47,7 @@ impl Shard {
     /// see [`Shard::check_vocab`] and [`Shard::verify`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let size = files::regular_size(path, Of::Data)?;
+        let size = files::regular_size(path, FileKind::Data)?;
         if size < HEADER_BYTES as u64 {
             return Err(Error::data(
                 path,
@@ -68,7 +80,8 @@ impl Shard {
         if header.tokens == 0 {
             return Err(Error::data(path, "holds no tokens; remove it from the dataset"));
         }
-        Ok(Shard { path: path.to_path_buf(), header, file, map })
+        let identity = file.metadata().ok().as_ref().and_then(identity);
+        Ok(Shard { path: path.to_path_buf(), header, identity, map })
     }
 
     /// File the shard was opened from.
@@ -118,7 +131,10 @@ impl Shard {
                 format!("{range:?}"),
             ));
         }
-        let size = self.file.metadata().map_err(Error::io("look at", &self.path))?.len();
+        // The file itself is not kept open: a large dataset has more shards than a process may open. One
+        // that was removed or replaced lives on in the map.
+        let now = std::fs::metadata(&self.path).ok().filter(|meta| identity(meta) == self.identity);
+        let size = now.map_or(self.map.len() as u64, |meta| meta.len());
         if size != self.map.len() as u64 {
             return Err(Error::data(
                 &self.path,

@@ -17,7 +17,7 @@ use super::byte_length;
 use super::long_text::{LONG, pieces};
 use super::stop::check_stop;
 use crate::error::{Error, Result};
-use crate::files::{self, Of};
+use crate::files::{self, FileKind};
 
 /// Largest `tokenizer.json` accepted, in bytes.
 const MAX_FILE: u64 = 128 << 20;
@@ -48,7 +48,7 @@ impl Tokenizer {
     /// Errors: [`Error::Data`] saying what is wrong with the file.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = files::read_limited(path, MAX_FILE, Of::Data)?;
+        let bytes = files::read_limited(path, MAX_FILE, FileKind::Data)?;
         Self::from_bytes(bytes, path)
     }
 

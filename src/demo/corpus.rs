@@ -3,6 +3,7 @@
 use super::grammar::Grammar;
 use super::story::{Document, document};
 use crate::error::{Error, Result};
+use crate::files::{FileKind, read_small};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -76,8 +77,8 @@ impl DemoCorpus {
     /// The corpus that [`DemoCorpus::write`] left in `folder`.
     pub fn open(folder: &Path) -> Result<Self> {
         let (train, valid, record) = paths(folder);
-        let json = std::fs::read(&record).map_err(Error::io("read", &record))?;
-        let info = serde_json::from_slice(&json).map_err(|e| Error::data(&record, e))?;
+        let json = read_small(&record, FileKind::Data)?;
+        let info = serde_json::from_str(&json).map_err(|e| Error::data(&record, e))?;
         Ok(DemoCorpus { train, valid, info })
     }
 }

@@ -13,7 +13,7 @@ use crate::config::{
     Activation, AlignReduction, Config, MethodConfig, ModelConfig, Removal, layers,
 };
 use crate::error::{Error, Result};
-use crate::files::{Of, read_small};
+use crate::files::{FileKind, read_small};
 
 /// Version of the object under [`OWN`].
 pub(super) const VERSION: u64 = 1;
@@ -111,7 +111,7 @@ pub(super) struct Read {
 pub(super) fn read(folder: &Path, links: bool) -> Result<Read> {
     let path = folder.join("config.json");
     let fail = |text: String| Error::checkpoint(&path, text);
-    let value: Value = serde_json::from_str(&read_small(&path, Of::Checkpoint)?)
+    let value: Value = serde_json::from_str(&read_small(&path, FileKind::Checkpoint)?)
         .map_err(|e| fail(format!("not valid JSON: {e}")))?;
     let custom = architecture(&value).map_err(fail)?;
     let model = shape(&value).map_err(fail)?;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::OWN;
 use crate::checkpoint::TensorFile;
 use crate::error::{Error, Result};
-use crate::files::{Of, is_plain_name, read_small};
+use crate::files::{FileKind, is_plain_name, read_small};
 use crate::layer::{ParamKind, ParamSource};
 use crate::sparse::Pattern;
 
@@ -109,7 +109,7 @@ impl Weights {
 
 /// Files named by an index, each once.
 fn shards(index: &Path) -> Result<Vec<String>> {
-    let value: Value = serde_json::from_str(&read_small(index, Of::Checkpoint)?)
+    let value: Value = serde_json::from_str(&read_small(index, FileKind::Checkpoint)?)
         .map_err(|e| Error::checkpoint(index, format!("not valid JSON: {e}")))?;
     let Some(map) = value["weight_map"].as_object() else {
         return Err(Error::checkpoint(index, "has no object weight_map"));

@@ -1,7 +1,6 @@
 //! A safetensors file written tensor by tensor: the `safetensors` crate cannot report that the bytes of
 //! one could not be had.
 
-use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -11,8 +10,9 @@ use serde_json::{Map, Value, json};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::check_stop;
-use crate::checkpoint::tensors::{DATA_HASH, data_hash};
+use crate::checkpoint::tensors::DATA_HASH;
 use crate::error::{Error, Result, check_len};
+use crate::files::{self, hash_text};
 
 /// Name, type and shape of a tensor.
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ pub(super) fn write<'a>(
 ) -> Result<()> {
     let mut header = Map::new();
     // The hash is known last; its place is kept for it.
-    header.insert("__metadata__".into(), json!({"format": "pt", DATA_HASH: data_hash(0)}));
+    header.insert("__metadata__".into(), json!({"format": "pt", DATA_HASH: hash_text(0)}));
     let mut offset = 0;
     for s in specs.clone() {
         let end = offset + s.bytes();
@@ -56,7 +56,7 @@ pub(super) fn write<'a>(
     let mut header = header.into_bytes();
     header.resize(header.len().next_multiple_of(8), b' ');
 
-    let file = File::create(path).map_err(Error::io("create", path))?;
+    let file = files::create(path)?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
     out.write_all(&(header.len() as u64).to_le_bytes()).map_err(Error::io("write", path))?;
     out.write_all(&header).map_err(Error::io("write", path))?;
@@ -73,7 +73,7 @@ pub(super) fn write<'a>(
     check_len("export", "bytes", offset, written)?;
     let mut file = out.into_inner().map_err(|e| Error::io("write", path)(e.into_error()))?;
     file.seek(SeekFrom::Start(hash_at as u64))
-        .and_then(|_| file.write_all(data_hash(hash.digest()).as_bytes()))
+        .and_then(|_| file.write_all(hash_text(hash.digest()).as_bytes()))
         .map_err(Error::io("write", path))?;
     file.sync_all().map_err(Error::io("sync", path))
 }

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::files::{self, FileKind};
 
 /// File name of the metrics.
 pub const FILE: &str = "metrics.jsonl";
@@ -32,6 +33,14 @@ pub struct Extras {
     pub csv: bool,
     /// TensorBoard event files.
     pub tensorboard: bool,
+}
+
+/// Text of a metrics file, without lines that are not UTF-8, and its size in bytes.
+pub fn read_rows(path: &Path) -> Result<(String, usize)> {
+    let bytes = files::read_limited(path, u64::MAX, FileKind::Data)?;
+    let lines = bytes.split_inclusive(|b| *b == b'\n');
+    let text = lines.filter_map(|line| std::str::from_utf8(line).ok()).collect();
+    Ok((text, bytes.len()))
 }
 
 /// Appends rows.
@@ -55,7 +64,7 @@ impl Metrics {
         let mut rows = String::new();
         // A device or a pipe in its place is written to, never read: it may have no end.
         if path.is_file() {
-            let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+            let (text, size) = read_rows(&path)?;
             let (mut kept, mut overtaken) = (String::new(), String::new());
             for line in text.split_inclusive('\n') {
                 let row = serde_json::from_str::<Value>(line).ok();
@@ -64,7 +73,7 @@ impl Metrics {
                 to.push_str(line.trim_end());
                 to.push('\n');
             }
-            if kept.len() != text.len() {
+            if kept.len() != size {
                 if !overtaken.is_empty() {
                     let side = dir.join(SUPERSEDED);
                     let mut file = OpenOptions::new()
@@ -75,7 +84,7 @@ impl Metrics {
                     file.write_all(overtaken.as_bytes()).map_err(Error::io("write", &side))?;
                     file.sync_all().map_err(Error::io("sync", &side))?;
                 }
-                crate::files::write_atomic(&path, kept.as_bytes())?;
+                files::write_atomic(&path, kept.as_bytes())?;
             }
             rows = kept;
         }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::config::PROJECTIONS;
 use crate::error::{Error, Result};
+use crate::files::{FileKind, read_small};
 use crate::metrics::{self, ocr_qk};
 
 /// Points (step, value) in order.
@@ -38,14 +39,14 @@ impl Run {
                 format!("is not a run folder: it has no {}", metrics::FILE),
             ));
         }
-        let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        let (text, _) = metrics::read_rows(&path)?;
         let mut run = Run::parse(&text);
         if run.train.is_empty() && run.eval.is_empty() {
             return Err(Error::data(&path, "has no rows yet: nothing to draw"));
         }
         let whole = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
         run.name = whole.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let config = std::fs::read_to_string(dir.join("config.toml")).unwrap_or_default();
+        let config = read_small(&dir.join("config.toml"), FileKind::Config).unwrap_or_default();
         run.config = config.parse().unwrap_or_default();
         Ok(run)
     }

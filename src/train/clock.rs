@@ -127,7 +127,7 @@ impl Clock {
     }
 
     /// Updates since the start.
-    pub fn updates(&self) -> u64 {
+    pub fn own_updates(&self) -> u64 {
         self.all_updates
     }
 

@@ -392,6 +392,9 @@ impl<'a, B: Backend> Trainer<'a, B> {
         let (sequences, most) = (self.config.train.micro_batch, self.config.data.eval_tokens);
         let (model, acts, stop) = (&self.model, &mut self.acts, self.options.stop);
         let e = evaluate(self.backend, model, data, acts, sequences, most, stop)?;
+        if !e.loss.is_finite() {
+            self.acts.clear(self.backend)?;
+        }
         self.clock.pause(started);
         self.clock.settle(self.backend.times()?, Some(Activity::Evaluation));
         self.log_evaluation(&e, started.elapsed());

@@ -232,7 +232,7 @@ impl<B: Backend> Trainer<'_, B> {
         self.clock.settle(self.backend.times()?, None);
         Ok(RunSummary {
             steps: self.state.step,
-            own_steps: self.clock.updates(),
+            own_steps: self.clock.own_updates(),
             tokens: self.state.tokens,
             evaluation,
             elapsed: self.clock.elapsed(),

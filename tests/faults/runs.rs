@@ -253,4 +253,10 @@ fn other_commands_stop_as_well() {
     eval.args(["eval", "--checkpoint", path(&out), "--data", path(&data), "--threads", "1"]);
     eval.args(["--set", "data.eval_tokens=0"]);
     stopped(eval);
+
+    // The most probable token is never the end of the text this early in training.
+    let mut generate = chtsl();
+    generate.args(["generate", "--checkpoint", path(&out), "--prompt", "The", "--threads", "1"]);
+    generate.args(["--max-tokens", "65536", "--temperature", "0"]);
+    stopped(generate);
 }

@@ -8,7 +8,7 @@ pub fn mutate(good: &[u8], head: usize, kind: u32, round: u64) -> Vec<u8> {
     let stream = Stream::new(99, Purpose::Corpus, kind, round as u32);
     let draw = |k: u64, bound: usize| stream.below(k, bound.max(1) as u64) as usize;
     // Half of the mutants are of the header alone.
-    let mut part = if round % 2 == 0 { good.len() } else { head.min(good.len()) };
+    let mut part = if round.is_multiple_of(2) { good.len() } else { head.min(good.len()) };
     let mut bytes = good.to_vec();
     for step in 0..1 + draw(0, 3) as u64 {
         part = part.min(bytes.len());

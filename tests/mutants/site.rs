@@ -51,8 +51,8 @@ impl Site {
         let config = layers::resolve(None, Some(&user_config), &[]).unwrap();
         let backend = Cpu::new(1, Precision::F32).unwrap();
         let options = DatasetOptions::from_config(&config);
-        let dataset = Dataset::open(&[data.clone()], Split::Train, &options).unwrap();
-        let tokenizer = Tokenizer::load(&data.join("tokenizer.json")).unwrap();
+        let dataset = Dataset::open(std::slice::from_ref(&data), Split::Train, &options).unwrap();
+        let tokenizer = Tokenizer::load(data.join("tokenizer.json")).unwrap();
         let options = RunOptions {
             out: Some(run.clone()),
             tokenizer: Some(tokenizer.json().to_vec()),

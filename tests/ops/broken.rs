@@ -1,4 +1,4 @@
-//! A number that is none must reach the result, and with it the loss, where it is noticed: an exponential
+//! A non-finite number must reach the result, and with it the loss, where it is noticed: an exponential
 //! that clamps it away would let a broken weight train on.
 
 use chtsl::backend::{Backend, Hybrid, LowRank};
@@ -82,7 +82,7 @@ fn gates<B: Backend>(backend: &B) {
 }
 
 #[test]
-fn what_is_no_number_stays_none() {
+fn non_finite_numbers_reach_the_result() {
     for precision in PRECISIONS {
         on_each!(precision, |backend| {
             BAD.iter().for_each(|bad| attention(backend, *bad));

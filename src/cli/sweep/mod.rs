@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::cli::progress::span;
 use crate::cli::{say, summary};
 use crate::error::{Error, Result};
-use crate::files::write_atomic;
+use crate::files::{self, FileKind, write_atomic};
 use plan::{Prepared, Sweep, Trial};
 
 /// Train every run of a file, one process per run, and tabulate the results; run it again to go on.
@@ -173,7 +173,7 @@ fn train(trial: &Trial, sweep: &Sweep, out: &Path, stop: &AtomicBool) -> Result<
 }
 
 fn read_json(path: &Path) -> Value {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let text = files::read_small(path, FileKind::Data).unwrap_or_default();
     serde_json::from_str(&text).unwrap_or(Value::Null)
 }
 

@@ -58,8 +58,10 @@ pub fn markdown(all: &Value, evaluations: &[String]) -> String {
         let wall = s["seconds"].as_f64();
         let wall = wall.map_or("-".into(), |x| span(std::time::Duration::from_secs_f64(x)));
         // The time is that of the last process.
-        let first =
-            s["steps"].as_u64().zip(s["own_steps"].as_u64()).map_or(0, |(all, own)| all - own);
+        let first = s["steps"]
+            .as_u64()
+            .zip(s["own_steps"].as_u64())
+            .map_or(0, |(all, own)| all.saturating_sub(own));
         let wall = if first > 0 { format!("{wall} from step {first}") } else { wall };
         let peak = s["peak_bytes"].as_f64().map_or("-".into(), |b| format!("{:.0} MB", b / 1e6));
         let _ = writeln!(text, " {wall} | {} | {peak} |", number(&s["tokens_per_s"], 0));

@@ -73,7 +73,7 @@ impl Simd for Avx2 {
         _mm256_and_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(a, b), c)
     }
     #[inline(always)]
-    unsafe fn unless_less(a: __m256, b: __m256, c: __m256) -> __m256 {
+    unsafe fn zero_where_less(a: __m256, b: __m256, c: __m256) -> __m256 {
         _mm256_andnot_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(a, b), c)
     }
     #[inline(always)]

@@ -69,7 +69,7 @@ impl Simd for Avx512 {
         _mm512_abs_ps(a)
     }
     #[inline(always)]
-    unsafe fn unless_less(a: __m512, b: __m512, c: __m512) -> __m512 {
+    unsafe fn zero_where_less(a: __m512, b: __m512, c: __m512) -> __m512 {
         _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(a, b), c)
     }
     #[inline(always)]

@@ -26,7 +26,7 @@ pub unsafe fn exp<S: Simd>(x: S::V) -> S::V {
             p = S::fma(p, r, S::splat(c));
         }
         let p = S::add(S::fma(p, S::mul(r, r), r), S::splat(1.0));
-        S::unless_less(input, lowest, S::mul(p, S::pow2(n)))
+        S::zero_where_less(input, lowest, S::mul(p, S::pow2(n)))
     }
 }
 

@@ -63,7 +63,7 @@ pub trait Simd: Copy {
     /// `if a < b { c } else { 0 }`.
     unsafe fn where_less(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `if a < b { 0 } else { c }`: `c` also where one of them is not a number.
-    unsafe fn unless_less(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    unsafe fn zero_where_less(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// Nearest integer, ties to even.
     unsafe fn round(a: Self::V) -> Self::V;
     /// 2^n for integral n in -126..=127.

@@ -76,7 +76,7 @@ impl Simd for Portable {
         std::array::from_fn(|i| if a[i] < b[i] { c[i] } else { 0.0 })
     }
     #[inline(always)]
-    unsafe fn unless_less(a: V, b: V, c: V) -> V {
+    unsafe fn zero_where_less(a: V, b: V, c: V) -> V {
         std::array::from_fn(|i| if a[i] < b[i] { 0.0 } else { c[i] })
     }
     #[inline(always)]
