@@ -159,6 +159,27 @@ fn shards_that_change_while_they_are_open_are_noticed() {
     shard.read(480..490, &mut out).unwrap();
 }
 
+/// A large dataset has more shards than a process may have files open.
+#[cfg(target_os = "linux")]
+#[test]
+fn shards_do_not_stay_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("train-00000.bin");
+    ours(&path, &(0..500).collect::<Vec<u32>>(), 500);
+    let shards: Vec<Shard> = (0..20).map(|_| Shard::open(&path).unwrap()).collect();
+    let open = std::fs::read_dir("/proc/self/fd").unwrap();
+    let ours =
+        open.filter(|e| std::fs::read_link(e.as_ref().unwrap().path()).is_ok_and(|p| p == path));
+    assert_eq!(ours.count(), 0);
+    // Removed or replaced, they live on.
+    std::fs::remove_file(&path).unwrap();
+    let mut out = [0; 10];
+    shards[7].read(480..490, &mut out).unwrap();
+    std::fs::write(&path, "another").unwrap();
+    shards[8].read(480..490, &mut out).unwrap();
+    assert_eq!(out[9], 489);
+}
+
 #[test]
 fn unfinished_shards_leave_nothing() {
     let folder = tempfile::tempdir().unwrap();
