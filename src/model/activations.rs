@@ -52,7 +52,7 @@ impl<B: Backend> Activations<B> {
         self.buffers().map(|x| backend.act_bytes(x)).sum()
     }
 
-    /// Zeros everywhere, as at the start. After numbers that are none: operations leave the positions
+    /// Zeros everywhere, as at the start. After non-finite numbers: operations leave the positions
     /// beyond the last token as they are, and a NaN there would enter every later sum over tokens.
     pub fn clear(&mut self, backend: &B) -> Result<()> {
         self.buffers().try_for_each(|x| backend.zero_act(x))

@@ -95,18 +95,19 @@ fn headers_of_safetensors() {
 fn invalid_links() {
     let _alone = alone();
     let ok = (vec![0, 2, 3], vec![0, 3, 1]);
-    let cases: [(&str, Vec<i32>, Vec<i32>, &str); 9] = [
-        ("offsets that begin at 1", vec![1, 2, 3], ok.1.clone(), "row offsets"),
-        ("offsets that fall", vec![0, 4, 3], ok.1.clone(), "non-decreasing"),
-        ("a negative offset", vec![0, -1, 3], ok.1.clone(), "indices in 0..2^32"),
-        ("more links than columns", vec![0, 2, 9], ok.1.clone(), "3"),
-        ("fewer links than columns", vec![0, 1, 2], ok.1.clone(), "3"),
-        ("one offset too few", vec![0, 3], ok.1.clone(), "3"),
-        ("a column beyond the matrix", ok.0.clone(), vec![0, 4, 1], "4"),
-        ("a column twice", ok.0.clone(), vec![3, 3, 1], "column"),
-        ("columns out of order", ok.0.clone(), vec![3, 0, 1], "column"),
+    let cases: [(&str, usize, Vec<i32>, Vec<i32>, &str); 10] = [
+        ("offsets that begin at 1", 2, vec![1, 2, 3], ok.1.clone(), "got 1 to 3"),
+        ("offsets that fall", 3, vec![0, 2, 1, 3], ok.1.clone(), "got 2 > 1 at 1"),
+        ("an offset beyond the links", 2, vec![0, 4, 3], ok.1.clone(), "got 0 > 4 at 0"),
+        ("a negative offset", 2, vec![0, -1, 3], ok.1.clone(), "indices in 0..2^32"),
+        ("more links than columns", 2, vec![0, 2, 9], ok.1.clone(), "got 0 to 9"),
+        ("fewer links than columns", 2, vec![0, 1, 2], ok.1.clone(), "got 0 to 2"),
+        ("one offset too few", 2, vec![0, 3], ok.1.clone(), "expected 3 row offsets, got 2"),
+        ("a column beyond the matrix", 2, ok.0.clone(), vec![0, 4, 1], "got 4 in row 0"),
+        ("a column twice", 2, ok.0.clone(), vec![3, 3, 1], "got 3 then 3 in row 0"),
+        ("columns out of order", 2, ok.0.clone(), vec![3, 0, 1], "got 3 then 0 in row 0"),
     ];
-    let made = |crow: &[i32], col: &[i32]| {
+    let made = |rows: usize, crow: &[i32], col: &[i32]| {
         let (a, b) = (4 * crow.len(), 4 * (crow.len() + col.len()));
         let header = tensors(&[
             ("w.crow_indices", "I32", &format!("[{}]", crow.len()), &format!("[0,{a}]")),
@@ -114,11 +115,11 @@ fn invalid_links() {
         ]);
         let mut bytes = file(&header, 0);
         bytes.extend(crow.iter().chain(col).flat_map(|x| x.to_le_bytes()));
-        TensorFile::from_bytes(Path::new("w.safetensors"), bytes).unwrap().pattern("w", 2, 4)
+        TensorFile::from_bytes(Path::new("w.safetensors"), bytes).unwrap().pattern("w", rows, 4)
     };
-    made(&ok.0, &ok.1).unwrap();
-    for (what, crow, col, word) in &cases {
-        refuse(what, 0, 4, &["w.safetensors", word], || made(crow, col).map(drop));
+    made(2, &ok.0, &ok.1).unwrap();
+    for (what, rows, crow, col, word) in &cases {
+        refuse(what, 0, 4, &["w.safetensors", word], || made(*rows, crow, col).map(drop));
     }
     told(&format!("F5 links: {} impossible patterns, each refused", cases.len()));
 }

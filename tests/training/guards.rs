@@ -116,7 +116,7 @@ fn poison(backend: &Cpu, model: &mut Llama<Cpu>, name: &str, x: f32) -> f32 {
     before.expect(name)
 }
 
-/// F12: an update that meets a number that is none changes no weight, moment or link, whether it is the
+/// F12: an update that meets a non-finite number changes no weight, moment or link, whether it is the
 /// first one, a later one, or one with a topology event (every fourth).
 #[test]
 fn a_skipped_update_changes_nothing() {
@@ -159,7 +159,7 @@ fn a_skipped_update_changes_nothing() {
     }
 }
 
-/// F12: weights with a number that is none never become a checkpoint.
+/// F12: non-finite weights never become a checkpoint.
 #[test]
 fn broken_weights_are_not_saved() {
     let c = config(&["train.checkpoint_interval=0", "train.eval_interval=0"]);
