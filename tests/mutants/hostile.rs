@@ -95,7 +95,8 @@ fn headers_of_safetensors() {
 fn invalid_links() {
     let _alone = alone();
     let ok = (vec![0, 2, 3], vec![0, 3, 1]);
-    let cases: [(&str, usize, Vec<i32>, Vec<i32>, &str); 10] = [
+    type Case<'a> = (&'a str, usize, Vec<i32>, Vec<i32>, &'a str);
+    let cases: [Case; 10] = [
         ("offsets that begin at 1", 2, vec![1, 2, 3], ok.1.clone(), "got 1 to 3"),
         ("offsets that fall", 3, vec![0, 2, 1, 3], ok.1.clone(), "got 2 > 1 at 1"),
         ("an offset beyond the links", 2, vec![0, 4, 3], ok.1.clone(), "got 0 > 4 at 0"),
