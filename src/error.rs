@@ -104,6 +104,8 @@ impl Error {
             Error::Checkpoint { .. } => 4,
             Error::Memory(_) => 5,
             Error::Diverged { .. } => 6,
+            // The system had no memory for what it was asked to do.
+            Error::Io { source, .. } if source.kind() == std::io::ErrorKind::OutOfMemory => 5,
             Error::Io { .. } => 7,
             Error::Device(_) => 8,
             Error::Stopped { .. } | Error::Interrupted(_) => 75,

@@ -65,6 +65,19 @@ pub fn create_folder(folder: &Path) -> Result<()> {
     missing.into_iter().filter(named).try_for_each(sync_parent)
 }
 
+/// Bytes that this user may still write where `folder` is; `None` where the system does not tell.
+#[cfg(unix)]
+pub fn free_space(folder: &Path) -> Result<Option<u64>> {
+    let s = rustix::fs::statvfs(folder).map_err(|e| Error::io("look at", folder)(e.into()))?;
+    Ok(Some(s.f_bavail.saturating_mul(s.f_frsize)))
+}
+
+/// Bytes that this user may still write where `folder` is; `None` where the system does not tell.
+#[cfg(not(unix))]
+pub fn free_space(folder: &Path) -> Result<Option<u64>> {
+    fs::metadata(folder).map_err(Error::io("look at", folder)).map(|_| None)
+}
+
 /// Size in bytes of a regular file (or a link to one).
 ///
 /// Errors: those of `kind` when it is missing, a folder, a pipe or a device: opening the latter could

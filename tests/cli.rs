@@ -10,8 +10,8 @@ use serde_json::Value;
 mod program;
 
 use program::{
-    SMALL, assert_same_run, chtsl, lines, ok, path, prepare, pretrain, rows, run, spawn, text,
-    wait_until,
+    SMALL, assert_same_run, chtsl, lines, listed, ok, path, prepare, pretrain, rows, run, saved,
+    spawn, text, wait_until,
 };
 
 #[test]
@@ -116,23 +116,26 @@ fn two_processes_cannot_share_a_run_folder() {
     let tmp = tempfile::tempdir().unwrap();
     let data = prepare(tmp.path());
     let out = tmp.path().join("run");
-    let mut child = spawn(pretrain(&data, &out, &["--set", "train.steps=100000"]));
-    wait_until("the first row", || lines(&out) > 0);
+    let often = ["--set", "train.steps=100000", "--set", "train.checkpoint_interval=1"];
+    let mut child = spawn(pretrain(&data, &out, &often));
+    wait_until("a checkpoint", || out.join("checkpoints/step-00000002").exists());
     let second = pretrain(&data, &out, &["--resume", "auto"]).output().unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(second.status.code(), Some(2), "{}", text(&second));
     assert!(text(&second).contains(&child.id().to_string()), "{}", text(&second));
     // Nothing stays locked behind a process that was killed.
-    let more = ["--resume", "auto", "--set", "train.steps=100000", "--set", "train.log_interval=1"];
-    let before = lines(&out);
+    let saved_before = *saved(&out).last().unwrap();
+    let more = [&often[..], &["--resume", "auto"]].concat();
     let mut third = spawn(pretrain(&data, &out, &more));
-    wait_until("rows of the third", || lines(&out) > before.max(3));
+    wait_until("a checkpoint of the third", || listed(&out).last() > Some(&(saved_before + 1)));
     assert!(
         Command::new("kill").args(["-TERM", &third.id().to_string()]).status().unwrap().success()
     );
     assert_eq!(third.wait().unwrap().code(), Some(75));
-    run(&["inspect", path(&out), "--verify"]);
+    let history = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    assert!(history.contains(&format!("/checkpoints/step-{saved_before:08}")), "it went on");
+    ok(&["inspect", path(&out), "--verify"]);
 }
 
 /// Runs and expects `code`, one line that contains all of `words`, and no panic.

@@ -5,13 +5,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-/dev/stdout}
+commit=$(git rev-parse --short HEAD)$(git diff --quiet HEAD || echo ' with changes')
 export CHTSL_FAULTS=full
 log=$(mktemp)
 for program in mutants faults; do
     cargo test --test $program -- --nocapture --test-threads 2 2>&1 | tee -a "$log" | grep '^test ' >&2 || true
 done
 {
-    echo "$(date -u +%F), $(git rev-parse --short HEAD), $(nproc) cores"
+    echo "$(date -u +%F), $commit, $(nproc) cores"
     echo
     grep -ao 'fault: .*' "$log" | sed 's/^fault: /- /' | sort -V
 } > "$out"

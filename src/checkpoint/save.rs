@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use safetensors::{Dtype, View};
+use safetensors::{Dtype, SafeTensorError, View};
 
 use super::folder::{CHECKPOINTS, FileEntry, MANIFEST, Manifest, hash_file, list, name};
 use super::state::{FORMAT, State};
@@ -112,14 +112,31 @@ fn write_tensors(path: &Path, tensors: &Tensors) -> Result<()> {
     let permissions =
         files::create(path)?.metadata().map_err(Error::io("look at", path))?.permissions();
     let views = tensors.iter().map(|(n, t)| (n.as_str(), t));
-    safetensors::serialize_to_file(views, Some(metadata), path).map_err(|e| Error::Io {
-        action: "write",
-        path: path.into(),
-        source: std::io::Error::other(e),
+    safetensors::serialize_to_file(views, Some(metadata), path).map_err(|e| match e {
+        SafeTensorError::IoError(e) => Error::io("write", path)(e),
+        other => Error::io("write", path)(std::io::Error::other(other)),
     })?;
     let file = std::fs::File::options().write(true).open(path).map_err(Error::io("open", path))?;
     file.set_permissions(permissions).map_err(Error::io("set the permissions of", path))?;
     file.sync_all().map_err(Error::io("sync", path))
+}
+
+/// The error of a full disk together with what is needed (0: not known yet) and what is free.
+fn with_room(e: Error, dir: &Path, need: u64) -> Error {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    match e {
+        Error::Io { action, path, source }
+            if need > 0 && matches!(source.kind(), StorageFull | QuotaExceeded) =>
+        {
+            let free = match files::free_space(dir) {
+                Ok(Some(free)) => format!(", {:.1} MB are free", free as f64 / 1e6),
+                _ => String::new(),
+            };
+            let text = format!("{source}; a checkpoint takes {:.1} MB{free}", need as f64 / 1e6);
+            Error::Io { action, path, source: std::io::Error::new(source.kind(), text) }
+        }
+        other => other,
+    }
 }
 
 /// Staging folder of this process for `step`.
@@ -172,18 +189,21 @@ pub fn save<B: Backend>(
         std::fs::remove_dir_all(&aside).map_err(Error::io("remove", &aside))?;
     }
     let stage = staging(&dir, state.step);
-    let written = write_all(backend, &stage, config, model, itop, state, tokenizer)
+    let mut need = 0;
+    let written = write_all(backend, &stage, config, model, itop, state, tokenizer, &mut need)
         .and_then(|()| std::fs::rename(&stage, &target).map_err(Error::io("rename", &target)));
     if let Err(e) = written {
         // What is half written helps nobody; the error that matters is the first.
         let _ = std::fs::remove_dir_all(&stage);
-        return Err(e);
+        return Err(with_room(e, &dir, need));
     }
     sync_parent(&target)?;
     prune(run, keep)?;
     Ok(target)
 }
 
+/// Writes the files of a checkpoint into `stage`; `need` becomes the bytes of its tensors.
+#[allow(clippy::too_many_arguments)]
 fn write_all<B: Backend>(
     backend: &B,
     stage: &Path,
@@ -192,6 +212,7 @@ fn write_all<B: Backend>(
     itop: &[(String, Itop)],
     state: &State,
     tokenizer: Option<&[u8]>,
+    need: &mut u64,
 ) -> Result<()> {
     if stage.exists() {
         std::fs::remove_dir_all(stage).map_err(Error::io("remove", stage))?;
@@ -205,6 +226,7 @@ fn write_all<B: Backend>(
         let tensor = Tensor { dtype: Dtype::U8, shape: vec![bytes.len()], bytes };
         optim.push((format!("{name}.ever_active"), tensor));
     }
+    *need = weights.iter().chain(&optim).map(|(_, t)| t.bytes.len() as u64).sum();
     let mut files = vec!["model.safetensors", "optim.safetensors", "state.json", "config.toml"];
     write_tensors(&stage.join(files[0]), &weights)?;
     write_tensors(&stage.join(files[1]), &optim)?;

@@ -1,9 +1,10 @@
 //! Reading safetensors files as a source of parameters, with everything checked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Result};
@@ -20,6 +21,39 @@ struct Entry {
     shape: Vec<usize>,
     start: usize,
     end: usize,
+}
+
+/// A name that a header gives twice: the library would keep one of the two without a word.
+struct Repeated(Option<String>);
+
+impl<'de> Deserialize<'de> for Repeated {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_map(Names)
+    }
+}
+
+struct Names;
+
+impl<'de> Visitor<'de> for Names {
+    type Value = Repeated;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str("a header")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(
+        self,
+        mut map: A,
+    ) -> std::result::Result<Self::Value, A::Error> {
+        let (mut seen, mut repeated) = (BTreeSet::new(), None);
+        while let Some(name) = map.next_key::<String>()? {
+            map.next_value::<IgnoredAny>()?;
+            if !seen.insert(name.clone()) {
+                repeated = Some(name);
+            }
+        }
+        Ok(Repeated(repeated))
+    }
 }
 
 /// A safetensors file read into memory.
@@ -40,6 +74,9 @@ impl TensorFile {
     pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self> {
         let not = |e| Error::checkpoint(path, format!("not a safetensors file: {e}"));
         let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(not)?;
+        if let Ok(Repeated(Some(name))) = serde_json::from_slice(&bytes[8..8 + header]) {
+            return Err(Error::checkpoint(path, format!("has two tensors named {name:?}")));
+        }
         let parsed = SafeTensors::deserialize(&bytes).map_err(not)?;
         if let Some(listed) = metadata.metadata().as_ref().and_then(|m| m.get(DATA_HASH)) {
             let found = hash_text(xxh3_64(&bytes[8 + header..]));

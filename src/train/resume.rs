@@ -47,9 +47,8 @@ const DECLARED: [&str; 21] = [
     "topology.regrow_temperature",
 ];
 
-/// Compares the configuration of a checkpoint with the one asked for. Returns the changes to note, or
-/// one error that lists every forbidden one.
-pub fn changes_on_resume(old: &Config, new: &Config, allowed: &[String]) -> Result<Vec<String>> {
+/// Keys that differ, sorted, each with `key: was -> is`.
+fn differences(old: &Config, new: &Config) -> Vec<(String, String)> {
     let table = |c: &Config| layers::leaves(&Table::try_from(c).expect("plain data"));
     let (old, new) = (table(old), table(new));
     let mut keys: Vec<&String> = old.iter().chain(&new).map(|(k, _)| k).collect();
@@ -58,16 +57,21 @@ pub fn changes_on_resume(old: &Config, new: &Config, allowed: &[String]) -> Resu
     let value = |list: &[(String, Value)], key: &str| {
         list.iter().find(|(k, _)| k == key).map_or("unset".into(), |(_, v)| v.to_string())
     };
+    keys.into_iter()
+        .map(|key| (key, value(&old, key), value(&new, key)))
+        .filter(|(_, was, is)| was != is)
+        .map(|(key, was, is)| (key.clone(), format!("{key}: {was} -> {is}")))
+        .collect()
+}
+
+/// Compares the configuration of a checkpoint with the one asked for. Returns the changes, or one error
+/// that lists every forbidden one.
+pub fn changes_on_resume(old: &Config, new: &Config, allowed: &[String]) -> Result<Vec<String>> {
     let (mut noted, mut frozen, mut undeclared) = (Vec::new(), Vec::new(), Vec::new());
-    for key in keys {
-        let (was, is) = (value(&old, key), value(&new, key));
-        if was == is {
-            continue;
-        }
-        let text = format!("{key}: {was} -> {is}");
-        if FREE.contains(&key.as_str()) || allowed.iter().any(|a| a == key && is_declared(key)) {
+    for (key, text) in differences(old, new) {
+        if FREE.contains(&key.as_str()) || allowed.iter().any(|a| *a == key && is_declared(&key)) {
             noted.push(text);
-        } else if is_declared(key) {
+        } else if is_declared(&key) {
             undeclared.push(text);
         } else {
             frozen.push(text);
@@ -111,7 +115,8 @@ fn restore<B: Backend>(backend: &B, p: &mut ParamRef<B>, optim: &TensorFile) -> 
 }
 
 impl<'a, B: Backend> Trainer<'a, B> {
-    /// Continues the run of `checkpoint` under `config` (see [`changes_on_resume`]).
+    /// Continues the run of `checkpoint` under `config` (see [`changes_on_resume`]). A note in the metrics
+    /// says so, and what of the configuration has changed.
     pub fn resume(
         backend: &'a B,
         config: &Config,
@@ -164,7 +169,9 @@ impl<'a, B: Backend> Trainer<'a, B> {
         trainer.itop = itop;
         let step = trainer.state.step;
         if let Some(m) = &mut trainer.metrics {
-            m.note(step, &format!("resumed from {}", checkpoint.path.display()));
+            let changes = differences(&checkpoint.config, config).into_iter().map(|(_, text)| text);
+            let from = format!("resumed from {}", checkpoint.path.display());
+            m.note(step, &std::iter::once(from).chain(changes).collect::<Vec<_>>().join("; "));
         }
         Ok(trainer)
     }

@@ -92,7 +92,11 @@ fn errors_name_file_and_line() {
         ),
         ("c.jsonl", format!("{ok}{{\"text\":[1]}}").into(), &["line 2", "expected a string"]),
         ("d.jsonl", invalid, &["line 2", "invalid UTF-8 at byte 8"]),
-        ("e.json.gz", gzip(&ok.repeat(99).into_bytes())[..40].into(), &["truncated or damaged"]),
+        (
+            "e.json.gz",
+            gzip(&ok.repeat(99).into_bytes())[..40].into(),
+            &["e.json.gz", "truncated or damaged"],
+        ),
         ("f.jsonl.zst", zstd(&ok.repeat(99).into_bytes())[..30].into(), &["truncated or damaged"]),
         ("g.json.gz", ok.into(), &["g.json.gz", "after line 0", "damaged"]),
         ("h.txt", b"one\ntwo \xFF".to_vec(), &["line 2", "invalid UTF-8 at byte 8"]),

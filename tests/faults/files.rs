@@ -4,7 +4,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::program::{assert_same_run, newest, path, prepare, pretrain, rows, text, wait_until};
+use crate::program::{
+    assert_same_run, copy, last_row, newest, path, prepare, pretrain, rows, saved, staged, text,
+    wait_until,
+};
 use crate::{count, told};
 
 const STEPS: [&str; 6] = [
@@ -16,10 +19,10 @@ const STEPS: [&str; 6] = [
     "topology.update_interval=3",
 ];
 
-/// The library that makes operations fail, built with the C compiler.
-fn library(dir: &Path) -> PathBuf {
-    let made = dir.join("file_faults.so");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/file_faults.c");
+/// A library that makes operations fail, built from tests/support with the C compiler.
+pub fn library(dir: &Path, source: &str) -> PathBuf {
+    let made = dir.join(source).with_extension("so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support").join(source);
     let done = Command::new("cc")
         .args(["-shared", "-fPIC", "-O1", "-o"])
         .arg(&made)
@@ -36,27 +39,48 @@ struct Site {
     data: PathBuf,
     whole: PathBuf,
     library: PathBuf,
-    /// Operations of a run that nothing happens to.
+    /// Operations of a run that nothing happens to, and the writes among them.
     points: usize,
+    writes: usize,
 }
 
 impl Site {
     fn new() -> Self {
         let tmp = tempfile::tempdir().unwrap();
         let data = prepare(tmp.path());
-        let library = library(tmp.path());
+        let library = library(tmp.path(), "file_faults.c");
         let whole = tmp.path().join("whole");
         let done = pretrain(&data, &whole, &STEPS).output().unwrap();
         assert!(done.status.success(), "{}", text(&done));
-        let mut site = Site { tmp, data, whole, library, points: 0 };
-        let counted = site.tmp.path().join("count");
+        let mut site = Site { tmp, data, whole, library, points: 0, writes: 0 };
         let out = site.out("counted");
-        let done = site.command(&out, 0, "none").env("FAULT_COUNT", &counted).output().unwrap();
-        assert!(done.status.success(), "{}", text(&done));
-        site.points = std::fs::read_to_string(&counted).unwrap().trim().parse().unwrap();
-        assert!(site.points > 100, "{} operations", site.points);
+        (site.points, site.writes) = site.counted(site.command(&out, 0, "none"));
+        assert!(site.points > 100 && site.writes > 40, "{} operations", site.points);
         assert_same_run(&site.whole, &out);
         site
+    }
+
+    /// Runs to the end; the operations, and the writes among them.
+    fn counted(&self, mut command: Command) -> (usize, usize) {
+        let file = self.tmp.path().join("count");
+        let done = command.env("FAULT_COUNT", &file).output().unwrap();
+        assert!(done.status.success(), "{}", text(&done));
+        let said = std::fs::read_to_string(&file).unwrap();
+        let (all, writes) = said.trim().split_once(' ').unwrap();
+        (all.parse().unwrap(), writes.parse().unwrap())
+    }
+
+    /// A run that died while it saved, updates after its last checkpoint.
+    fn interrupted(&self) -> PathBuf {
+        for at in self.points / 2..self.points {
+            let out = self.out(&format!("interrupted-{at}"));
+            self.fail(&out, at, "torn");
+            let last = saved(&out).last().copied().unwrap_or(0);
+            if last > 0 && last_row(&out) > last && !staged(&out).is_empty() {
+                return out;
+            }
+        }
+        panic!("no death left a staging folder behind");
     }
 
     fn out(&self, name: &str) -> PathBuf {
@@ -101,31 +125,52 @@ impl Site {
         assert!(left.len() <= 3 && left.iter().all(|n| n.starts_with("step-")), "{what}: {left:?}");
         std::fs::remove_dir_all(out).unwrap();
     }
-
-    /// `n` operations spread over the run.
-    fn spread(&self, n: usize) -> impl Iterator<Item = usize> + use<> {
-        let points = self.points;
-        let n = n.min(points);
-        (0..n).map(move |i| 1 + i * points / n)
-    }
 }
 
-/// F2: the process dies before, or in the middle of, every operation.
+/// `n` of the operations 1 to `points`, spread evenly.
+pub fn spread(n: usize, points: usize) -> impl Iterator<Item = usize> {
+    let n = n.min(points);
+    (0..n).map(move |i| 1 + i * points / n)
+}
+
+/// F2: the process dies before, or in the middle of, every operation. Whatever was saved before that
+/// operation is still there: over the operations in their order, the newest checkpoint never falls.
 #[test]
 fn death_at_every_point_loses_nothing_that_was_saved() {
     let site = Site::new();
     let mut cycles = 0;
-    for action in ["kill", "torn"] {
-        for at in site.spread(count(24, usize::MAX)) {
-            let out = site.out(&format!("{action}-{at}"));
-            let done = site.fail(&out, at, action);
-            assert!(done.status.code().is_none(), "{action} at {at}: {}", text(&done));
-            site.heal(&out, &format!("{action} at {at}"), false);
-            cycles += 1;
+    let mut die = |begun: Option<&Path>, points: usize, n: usize| {
+        for action in ["kill", "torn"] {
+            let mut newest = begun.map_or(0, |run| saved(run).pop().unwrap());
+            for at in spread(n, points) {
+                let what = format!("{action} at {at} of {points}");
+                let out = site.out(&format!("{action}-{at}"));
+                if let Some(run) = begun {
+                    copy(run, &out);
+                }
+                let done = site.fail(&out, at, action);
+                assert!(done.status.code().is_none(), "{what}: {}", text(&done));
+                let (steps, row) = (saved(&out), last_row(&out));
+                let last = steps.last().copied().unwrap_or(0);
+                assert!(last >= newest && steps.len() <= 3, "{what}: {newest} before, {steps:?}");
+                assert!(row <= last + 2, "{what}: saved {last}, rows to {row}");
+                newest = last;
+                site.heal(&out, &what, false);
+                cycles += 1;
+            }
+            assert!(newest >= 4, "{action}: {newest}");
         }
-    }
+    };
+    die(None, site.points, count(40, usize::MAX));
+    // The same for one that goes on where another died.
+    let begun = site.interrupted();
+    let out = site.out("counted-again");
+    copy(&begun, &out);
+    let (again, _) = site.counted(site.command(&out, 0, "none"));
+    die(Some(begun.as_path()), again, count(20, usize::MAX));
     told(&format!(
-        "F2: {cycles} deaths at {} points of the file protocol, all resumed",
+        "F2: {cycles} deaths at {} points of a run's file protocol and {again} of a resumed one's, \
+         nothing saved was lost, all resumed",
         site.points
     ));
 }
@@ -135,9 +180,9 @@ fn death_at_every_point_loses_nothing_that_was_saved() {
 fn a_disk_that_refuses_ends_in_one_sentence_and_heals() {
     let site = Site::new();
     let (mut cycles, mut survived) = (0, 0);
-    // EIO, ENOSPC, EACCES, EROFS.
-    for action in ["28", "always-28", "5", "always-30"] {
-        for at in site.spread(count(10, 120)) {
+    // ENOSPC, EIO, EACCES, EROFS.
+    for action in ["28", "always-28", "5", "13", "always-30"] {
+        for at in spread(count(10, 120), site.points) {
             let what = format!("error {action} at {at}");
             let out = site.out(&format!("error-{action}-{at}"));
             let done = site.fail(&out, at, action);
@@ -149,9 +194,12 @@ fn a_disk_that_refuses_ends_in_one_sentence_and_heals() {
                     let last = said.lines().last().unwrap_or_default();
                     assert!(last.starts_with("error: cannot "), "{what}: {said}");
                 }
-                // A folder that could not be made has no run to go on with.
                 other => panic!("{what}: {other:?} {said}"),
             }
+            // What is there is whole; what a single fault broke off is not left lying about.
+            saved(&out);
+            let half = staged(&out).into_iter().filter(|name| name.contains(".tmp-")).count();
+            assert!(half == 0 || action.starts_with("always"), "{what}: {:?}", staged(&out));
             site.heal(&out, &what, true);
             cycles += 1;
         }
@@ -164,8 +212,9 @@ fn a_disk_that_refuses_ends_in_one_sentence_and_heals() {
 fn interrupted_and_short_writes_change_nothing() {
     let site = Site::new();
     let mut cycles = 0;
-    let points: Vec<_> = site.spread(count(12, 120)).map(|at| ("eintr", at)).collect();
-    for (action, at) in points.into_iter().chain([("short", 1), ("short", site.points / 2)]) {
+    let points: Vec<_> =
+        spread(count(12, usize::MAX), site.writes).map(|at| ("eintr", at)).collect();
+    for (action, at) in points.into_iter().chain([("short", 1), ("short", site.writes / 2)]) {
         let out = site.out(&format!("{action}-{at}"));
         let done = site.fail(&out, at, action);
         assert!(done.status.success(), "{action} at {at}: {}", text(&done));
@@ -173,7 +222,10 @@ fn interrupted_and_short_writes_change_nothing() {
         std::fs::remove_dir_all(out).unwrap();
         cycles += 1;
     }
-    told(&format!("F9: {cycles} runs with interrupted or short writes, all equal"));
+    told(&format!(
+        "F9: {cycles} runs with one of {} writes interrupted, or with short writes: all equal",
+        site.writes
+    ));
 }
 
 /// F6: a disk that really is full, where one can be made.
@@ -188,6 +240,7 @@ fn a_full_disk_keeps_the_checkpoint_before() {
         .output()
         .is_ok_and(|o| o.status.success());
     if !made {
+        assert!(count(0, 1) == 0, "no right to mount a small disk");
         println!("skipped: no right to mount a small disk");
         return;
     }
@@ -229,6 +282,9 @@ fn a_full_disk_keeps_the_checkpoint_before() {
     let said = text(&done);
     assert_eq!(done.status.code(), Some(7), "{said}");
     assert_eq!(said.matches("the next checkpoint is tried again").count(), 2, "{said}");
+    let sizes = said.matches("a checkpoint takes 0.").count();
+    assert!(sizes == 3 && said.matches("MB are free").count() == 3, "{said}");
+    assert_eq!(staged(&out), Vec::<String>::new(), "what was half written is removed");
     drop(filler);
     std::fs::remove_file(mount.join("filler")).unwrap();
     let kept = crate::program::run(&["inspect", path(&newest(&out)), "--verify"]);
@@ -306,7 +362,8 @@ fn places_that_cannot_hold_a_run() {
     };
     let read_only = site.tmp.path().join("read-only");
     if !mount(&read_only, "ro") {
-        println!("no mounts here: read-only places and other file systems are left out");
+        assert!(count(0, 1) == 0, "no right to mount");
+        println!("skipped: no right to mount read-only places and other file systems");
         return;
     }
     refused(&read_only.join("run"), 7, "Read-only file system");
@@ -337,7 +394,8 @@ fn metrics_that_cannot_be_written_do_not_stop_a_run() {
     let said = text(&done);
     assert_eq!(done.status.code(), Some(7), "{said}");
     assert_eq!(said.matches("goes on without this row").count(), 1, "{said}");
-    assert!(newest(&out).ends_with("step-00000006"));
+    assert!(said.contains("metrics rows were lost"), "{said}");
+    assert_eq!(saved(&out), [4, 6]);
     told("F7: metrics on a full device: one warning, the run finishes, code 7");
 }
 
@@ -359,28 +417,32 @@ fn prepare_can_die_anywhere() {
     let want = files(&whole);
     let input = Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets/tiny.jsonl");
     let words = ["--train-tokenizer", "300", "--val-fraction", "0.3"];
+    let prepare = |at: usize, action: &str| {
+        let mut c = crate::program::chtsl();
+        c.args(["prepare", "--input", path(&input), "--out", path(&folder)]).args(words);
+        c.env("LD_PRELOAD", &site.library).env("FAULT_DIR", path(&folder));
+        c.env("FAULT_AT", at.to_string()).env("FAULT_ACTION", action);
+        c
+    };
+    let (points, _) = site.counted(prepare(0, "none"));
     let mut deaths = 0;
-    for at in 1..=count(12, 50) {
-        let _ = std::fs::remove_dir_all(&folder);
-        let prepare = |at: usize| {
-            crate::program::chtsl()
-                .args(["prepare", "--input", path(&input), "--out", path(&folder)])
-                .args(words)
-                .env("LD_PRELOAD", &site.library)
-                .env("FAULT_DIR", path(&folder))
-                .env("FAULT_AT", at.to_string())
-                .env("FAULT_ACTION", if at.is_multiple_of(2) { "torn" } else { "kill" })
-                .output()
-                .unwrap()
-        };
-        deaths += usize::from(prepare(at).status.code().is_none());
-        if folder.join("dataset.json").exists() {
-            assert_eq!(files(&folder), want, "a dataset that is there is whole ({at})");
+    for at in spread(count(12, usize::MAX), points) {
+        for action in ["kill", "torn"] {
+            let _ = std::fs::remove_dir_all(&folder);
+            let done = prepare(at, action).output().unwrap();
+            assert!(done.status.code().is_none(), "{action} at {at}: {}", text(&done));
+            deaths += 1;
+            // Nothing but whole files bears a final name, and the dataset's own comes last.
+            let seen = if folder.exists() { files(&folder) } else { Vec::new() };
+            for file in &seen {
+                assert!(want.contains(file), "{action} at {at}: {} is not whole", file.0);
+            }
+            let whole = seen.len() == want.len();
+            assert!(whole || !folder.join("dataset.json").exists(), "{action} at {at}");
+            let again = prepare(0, "none").output().unwrap();
+            assert!(again.status.success(), "after {action} at {at}: {}", text(&again));
+            assert!(files(&folder) == want, "other bytes after {action} at {at}");
         }
-        let again = prepare(0);
-        assert!(again.status.success(), "after a death at {at}: {}", text(&again));
-        assert!(files(&folder) == want, "other bytes after a death at {at}");
     }
-    assert!(deaths > 8, "{deaths}");
-    told(&format!("F11: {deaths} deaths of prepare, the same bytes after each"));
+    told(&format!("F11: {deaths} deaths of prepare at {points} points, the same bytes after each"));
 }

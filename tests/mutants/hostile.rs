@@ -87,7 +87,9 @@ fn headers_of_safetensors() {
     refused("a negative size", file(&one("a", "F32", "[-4]", "[0,16]"), 16), &["invalid JSON"]);
     refused("an unknown type", file(&one("a", "F31", "[4]", "[0,16]"), 16), &["F31"]);
     let twice = tensors(&[("a", "F32", "[4]", "[0,16]"), ("a", "F32", "[4]", "[16,32]")]);
-    refused("a name twice", file(&twice, 32), &["invalid offset"]);
+    refused("a name twice", file(&twice, 32), &["invalid offset for tensor `a`"]);
+    let same = tensors(&[("a", "F32", "[4]", "[0,16]"), ("a", "F32", "[4]", "[0,16]")]);
+    refused("a name twice for the same bytes", file(&same, 16), &["two tensors named \"a\""]);
     told(&format!("F5 safetensors: {number} hostile headers, each refused"));
 }
 

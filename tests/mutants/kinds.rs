@@ -12,6 +12,7 @@ use chtsl::metrics::{Extras, Metrics};
 use chtsl::plot::Run;
 use chtsl::train::plan::{Home, Plan};
 use chtsl::{Error, Result};
+use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::mutate::mutate;
@@ -27,7 +28,7 @@ struct Kind<'a> {
     file: PathBuf,
     /// Bytes at the start in which half of the mutants are damaged.
     head: usize,
-    /// A checksum covers every byte: no mutant may load, except as the very same values.
+    /// A checksum covers it: no mutant may load, except one of JSON that says the very same.
     checked: bool,
     read: Box<dyn Fn() -> Result<()> + 'a>,
 }
@@ -122,8 +123,14 @@ fn kinds<'a>(site: &'a Site) -> Vec<Kind<'a>> {
     let read = || import(&site.exported, &site.fresh(), never()).map(drop);
     let config = site.exported.join("config.json");
     add("config.json of a model", config, everything, false, Box::new(read));
-    let weights = site.exported.join("model.safetensors");
-    add("exported weights", weights.clone(), header(&weights), false, Box::new(read));
+    for (name, file) in
+        [("exported weights", "model.safetensors"), ("exported links", "chtsl/links.safetensors")]
+    {
+        let file = site.exported.join(file);
+        if file.exists() {
+            add(name, file.clone(), header(&file), false, Box::new(read));
+        }
+    }
 
     let metrics = site.run.join("metrics.jsonl");
     let read = || {
@@ -142,7 +149,9 @@ fn kinds<'a>(site: &'a Site) -> Vec<Kind<'a>> {
         encoder.finish().unwrap()
     };
     let zst = zstd::encode_all(&text[..], 3).unwrap();
-    for (name, bytes) in [("a.jsonl", text.clone()), ("b.jsonl.gz", gz), ("c.jsonl.zst", zst)] {
+    for (name, bytes) in
+        [("a.jsonl", text.clone()), ("b.jsonl.gz", gz), ("c.jsonl.zst", zst), ("d.txt", text)]
+    {
         let path = site.data.join("..").join(name);
         std::fs::write(&path, bytes).unwrap();
         let one = path.clone();
@@ -191,7 +200,14 @@ fn mutants_of_every_kind_of_file() {
             };
             match seen.result {
                 None => panic!("{} panicked", what()),
-                Some(Ok(())) => loaded += u64::from(bad != good),
+                Some(Ok(())) if bad == good => {}
+                Some(Ok(())) => {
+                    // Blanks may come and go, and a key may be there twice with one value.
+                    let value = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).ok();
+                    let same = value(&bad).is_some_and(|v| Some(v) == value(&good));
+                    assert!(same || !kind.checked, "{} loaded past a checksum", what());
+                    loaded += 1;
+                }
                 Some(Err(e)) => {
                     let known = matches!(e.exit_code(), 2..=5);
                     assert!(known && e.to_string().len() < 2000, "{}: {e}", what());
@@ -206,13 +222,8 @@ fn mutants_of_every_kind_of_file() {
             }
             std::fs::write(&kind.file, &good).unwrap();
         }
-        if kind.checked {
-            // Blanks of JSON may come and go, doubled keys of the same value too.
-            let few = if kind.name.ends_with("json") { rounds / 20 } else { 0 };
-            assert!(loaded <= few, "{}: {loaded} mutants loaded past a checksum", kind.name);
-        }
         told(&format!(
-            "F4 {}: {rounds} mutants, {loaded} loaded, most memory {:.1} MB, slowest {:.0} ms",
+            "F4 {}: {rounds} mutants, {loaded} loaded, most memory {:.1} MB, most processor time {:.0} ms",
             kind.name,
             peak as f64 / 1e6,
             1e3 * slowest.as_secs_f64()

@@ -4,10 +4,13 @@
 //   FAULT_AT      which one fails, counted from 1; 0 = none
 //   FAULT_ACTION  kill: the process ends before it, as by kill -9
 //                 torn: a write puts half of its bytes down and the process ends; other operations as kill
-//                 eintr: it fails once with EINTR (writes only; others go through)
-//                 short: from there on no write takes more than 7 bytes
+//                 eintr: fails with EINTR; FAULT_AT counts writes only
+//                 short: from there on no write takes more than 1 to 7 bytes; FAULT_AT counts writes only
 //                 a number: it fails with that errno; "always-" before it: so do all that follow
-//   FAULT_COUNT   file that receives the number of operations when the program ends
+//   FAULT_COUNT   file that receives the numbers of operations and of writes among them when the program ends
+//   FAULT_CLOCK   seconds by which the time of day jumps, forth and back at every look
+//
+// Not seen: renames by raw system calls, which the safetensors crate makes inside a staging folder.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -21,9 +24,10 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
-static atomic_long count;
+static atomic_long count, writes;
 static _Atomic unsigned char watched[4096];  // file descriptors
 
 #define REAL(name) ((__typeof__(&name))real(#name))
@@ -47,18 +51,18 @@ static int under(int folder, const char* path) {
 enum { PASS, FAIL, TORN, INTERRUPTED, SHORT };
 
 // Counts an operation and says what becomes of it.
-static int fate(void) {
-    long n = atomic_fetch_add(&count, 1) + 1;
+static int fate(int writing) {
+    long n = atomic_fetch_add(&count, 1) + 1, w = writing ? atomic_fetch_add(&writes, 1) + 1 : 0;
     const char *at = getenv("FAULT_AT"), *action = getenv("FAULT_ACTION");
     long point = at ? atol(at) : 0;
     if (!action || point == 0) return PASS;
+    if (strcmp(action, "short") == 0) return w >= point ? SHORT : PASS;
+    if (strcmp(action, "eintr") == 0) return w == point ? INTERRUPTED : PASS;
     int always = strncmp(action, "always-", 7) == 0;
     if (always) action += 7;
-    if (strcmp(action, "short") == 0) return n >= point ? SHORT : PASS;
     if (always ? n < point : n != point) return PASS;
     if (strcmp(action, "kill") == 0) kill(getpid(), SIGKILL);
     if (strcmp(action, "torn") == 0) return TORN;
-    if (strcmp(action, "eintr") == 0) return INTERRUPTED;
     errno = atoi(action);
     return FAIL;
 }
@@ -82,7 +86,7 @@ static int changes(int flags) { return (flags & O_ACCMODE) != O_RDONLY || flags 
         mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(list, mode_t) : 0; \
         va_end(list);                                                  \
         int ours = changes(flags) && under(AT_FDCWD, path);            \
-        if (ours && end_or_pass(fate())) return -1;                    \
+        if (ours && end_or_pass(fate(0))) return -1;                    \
         int fd = REAL(name)(path, flags, mode);                        \
         watch(fd, ours);                                               \
         return fd;                                                     \
@@ -97,7 +101,7 @@ OPEN(open64)
         mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(list, mode_t) : 0; \
         va_end(list);                                                  \
         int ours = changes(flags) && under(folder, path);              \
-        if (ours && end_or_pass(fate())) return -1;                    \
+        if (ours && end_or_pass(fate(0))) return -1;                    \
         int fd = REAL(name)(folder, path, flags, mode);                \
         watch(fd, ours);                                               \
         return fd;                                                     \
@@ -112,10 +116,13 @@ int close(int fd) {
 
 ssize_t write(int fd, const void* data, size_t n) {
     if (!is_watched(fd)) return REAL(write)(fd, data, n);
-    switch (fate()) {
+    switch (fate(1)) {
         case FAIL: return -1;
         case INTERRUPTED: errno = EINTR; return -1;
-        case SHORT: return REAL(write)(fd, data, n < 7 ? n : 7);
+        case SHORT: {
+            size_t most = 1 + (size_t)atomic_load(&writes) % 7;
+            return REAL(write)(fd, data, n < most ? n : most);
+        }
         case TORN:
             if (REAL(write)(fd, data, n / 2) >= 0) kill(getpid(), SIGKILL);
             return -1;
@@ -131,39 +138,45 @@ ssize_t writev(int fd, const struct iovec* parts, int n) {
     return 0;
 }
 
+// A folder is opened for reading when it is to be synced.
+static int is_ours(int fd) {
+    struct stat s;
+    return is_watched(fd) || (fstat(fd, &s) == 0 && S_ISDIR(s.st_mode) && under(fd, "."));
+}
+
 #define ON_FD(name)                                              \
     int name(int fd) {                                           \
-        if (is_watched(fd) && end_or_pass(fate())) return -1;    \
+        if (is_ours(fd) && end_or_pass(fate(0))) return -1;      \
         return REAL(name)(fd);                                   \
     }
 ON_FD(fsync)
 ON_FD(fdatasync)
 
 int ftruncate64(int fd, off64_t n) {
-    if (is_watched(fd) && end_or_pass(fate())) return -1;
+    if (is_watched(fd) && end_or_pass(fate(0))) return -1;
     return REAL(ftruncate64)(fd, n);
 }
 
 #define ON_PATH(name)                                                          \
     int name(const char* path) {                                               \
-        if (under(AT_FDCWD, path) && end_or_pass(fate())) return -1;           \
+        if (under(AT_FDCWD, path) && end_or_pass(fate(0))) return -1;           \
         return REAL(name)(path);                                               \
     }
 ON_PATH(unlink)
 ON_PATH(rmdir)
 
 int unlinkat(int folder, const char* path, int flags) {
-    if (under(folder, path) && end_or_pass(fate())) return -1;
+    if (under(folder, path) && end_or_pass(fate(0))) return -1;
     return REAL(unlinkat)(folder, path, flags);
 }
 
 int mkdir(const char* path, mode_t mode) {
-    if (under(AT_FDCWD, path) && end_or_pass(fate())) return -1;
+    if (under(AT_FDCWD, path) && end_or_pass(fate(0))) return -1;
     return REAL(mkdir)(path, mode);
 }
 
 int rename(const char* from, const char* to) {
-    if (under(AT_FDCWD, to) && end_or_pass(fate())) return -1;
+    if (under(AT_FDCWD, to) && end_or_pass(fate(0))) return -1;
     return REAL(rename)(from, to);
 }
 
@@ -172,6 +185,14 @@ __attribute__((destructor)) static void tell(void) {
     if (!path) return;
     FILE* file = fopen(path, "w");
     if (!file) return;
-    fprintf(file, "%ld\n", atomic_load(&count));
+    fprintf(file, "%ld %ld\n", atomic_load(&count), atomic_load(&writes));
     fclose(file);
+}
+
+int clock_gettime(clockid_t clock, struct timespec* t) {
+    static atomic_long looks;
+    const char* jump = getenv("FAULT_CLOCK");
+    int done = REAL(clock_gettime)(clock, t);
+    if (jump && clock == CLOCK_REALTIME && atomic_fetch_add(&looks, 1) % 2) t->tv_sec += atol(jump);
+    return done;
 }

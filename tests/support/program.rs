@@ -119,6 +119,46 @@ pub fn assert_same_run(a: &Path, b: &Path) {
     }
 }
 
+/// Updates after which the checkpoints of a run were made, oldest first.
+pub fn listed(run: &Path) -> Vec<u64> {
+    chtsl::checkpoint::list(run).unwrap().into_iter().map(|(step, _)| step).collect()
+}
+
+/// The same of a run that stands still. Each has to be whole.
+pub fn saved(run: &Path) -> Vec<u64> {
+    for (_, path) in chtsl::checkpoint::list(run).unwrap() {
+        chtsl::checkpoint::Checkpoint::open(&path).unwrap_or_else(|e| panic!("{e}"));
+    }
+    listed(run)
+}
+
+/// The last update that the metrics of a run, which may end in a torn line, tell of; 0 = none.
+pub fn last_row(run: &Path) -> u64 {
+    let bytes = std::fs::read(run.join("metrics.jsonl")).unwrap_or_default();
+    bytes
+        .split(|b| *b == b'\n')
+        .filter_map(|line| serde_json::from_slice::<Value>(line).ok())
+        .filter(|row| row["kind"] == "train")
+        .filter_map(|row| row["step"].as_u64())
+        .max()
+        .unwrap_or(0)
+}
+
+/// What is left in a run's folder of checkpoints beside whole ones.
+pub fn staged(run: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(run.join("checkpoints")) else { return Vec::new() };
+    entries
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !name.starts_with("step-"))
+        .collect()
+}
+
+/// Copies a folder.
+pub fn copy(from: &Path, to: &Path) {
+    let done = Command::new("cp").args(["-r", path(from), path(to)]).status();
+    assert!(done.unwrap().success(), "{}", from.display());
+}
+
 pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     for _ in 0..3000 {
         if done() {
