@@ -5,22 +5,27 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use super::Config;
+use super::{Config, DataConfig, MethodConfig, ModelConfig, TopologyConfig, TrainConfig};
 use crate::error::{Error, Result};
 use crate::files::{FileKind, read_small};
 
 const PRESETS: &str = include_str!("../../configs/presets.toml");
 const METHODS: &str = include_str!("../../configs/methods.toml");
 const RECIPES: &str = include_str!("../../configs/recipes.toml");
+const SECTIONS: [&str; 5] = ["model", "method", "topology", "train", "data"];
 
 /// " (did you mean \"x\"?)" for the candidate nearest to `name`, or nothing.
 pub fn suggestion<S: AsRef<str>>(name: &str, candidates: &[S]) -> String {
+    nearest(name, candidates.iter().map(|c| (c.as_ref(), c.as_ref())))
+}
+
+/// The same over candidates that are compared by the first name and shown by the second.
+fn nearest<'a>(name: &str, candidates: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     candidates
-        .iter()
-        .map(|c| (strsim::jaro_winkler(name, c.as_ref()), c.as_ref()))
+        .map(|(compared, shown)| (strsim::jaro_winkler(name, compared), shown))
         .filter(|(score, _)| *score > 0.6)
         .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, c)| format!(" (did you mean {c:?}?)"))
+        .map(|(_, shown)| format!(" (did you mean {shown:?}?)"))
         .unwrap_or_default()
 }
 
@@ -193,28 +198,60 @@ pub fn parse(mut table: Table) -> Result<Config> {
         train: section(&mut table, "train")?,
         data: section(&mut table, "data")?,
     };
-    if let Some(key) = table.keys().next() {
-        let names = ["model", "method", "topology", "train", "data"];
-        return Err(Error::Config(format!(
-            "unknown configuration section {key:?}{}; there are {}",
-            suggestion(key, &names),
-            names.join(", ")
-        )));
+    let Some((key, value)) = table.iter().next() else { return Ok(config) };
+    let there = format!("there are {}", SECTIONS.join(", "));
+    if value.is_table() {
+        let near = suggestion(key, &SECTIONS);
+        return Err(Error::Config(format!("unknown configuration section {key:?}{near}; {there}")));
     }
-    Ok(config)
+    // Rather a key without its section than a section without its keys.
+    let paths = key_paths();
+    let near = nearest(key, paths.iter().map(|(leaf, path)| (leaf.as_str(), path.as_str())));
+    Err(Error::Config(format!("configuration key {key:?} has no section{near}; {there}")))
+}
+
+/// Name and path ("lr", "train.lr") of every key.
+fn key_paths() -> Vec<(String, String)> {
+    let keys = [
+        keys::<ModelConfig>(),
+        keys::<MethodConfig>(),
+        keys::<TopologyConfig>(),
+        keys::<TrainConfig>(),
+        keys::<DataConfig>(),
+    ];
+    let paths = |(section, keys): (&str, Vec<String>)| -> Vec<(String, String)> {
+        keys.into_iter().map(|k| (k.clone(), format!("{section}.{k}"))).collect()
+    };
+    SECTIONS.into_iter().zip(keys).flat_map(paths).collect()
+}
+
+/// Keys of a section, unset ones too: those that serde names when it meets one that cannot be.
+fn keys<T: DeserializeOwned>() -> Vec<String> {
+    let impossible = Table::from_iter([(String::new(), Value::Boolean(true))]);
+    let refused = Value::Table(impossible).try_into::<T>().err();
+    let message = refused.map_or(String::new(), |e| e.message().to_string());
+    quoted(&message).iter().skip(1).map(|k| k.to_string()).collect()
+}
+
+/// What serde puts between back-quotes: an unknown field, then all known ones.
+fn quoted(message: &str) -> Vec<&str> {
+    message.split('`').skip(1).step_by(2).collect()
 }
 
 fn section<T: DeserializeOwned + Default>(table: &mut Table, name: &str) -> Result<T> {
     let Some(value) = table.remove(name) else { return Ok(T::default()) };
     value.try_into().map_err(|e: toml::de::Error| {
         let message = e.message().to_string();
-        // serde names the unknown field and all known ones between back-quotes.
-        let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+        let quoted = quoted(&message);
         if message.starts_with("unknown field") && !quoted.is_empty() {
+            let paths = key_paths();
+            let near = match paths.iter().find(|(key, _)| key == quoted[0]) {
+                Some((_, elsewhere)) => format!(" (did you mean {elsewhere:?}?)"),
+                None => suggestion(quoted[0], &quoted[1..]),
+            };
             Error::Config(format!(
-                "unknown configuration key {name}.{}{}; {name} has {}",
+                "unknown configuration key {name}.{}{near}; {name} has {}",
                 quoted[0],
-                suggestion(quoted[0], &quoted[1..]),
                 quoted[1..].join(", ")
             ))
         } else {
@@ -266,6 +303,18 @@ mod tests {
         assert!(e.contains("train.warmpu") && e.contains("did you mean \"warmup\""), "{e}");
         let e = resolve(None, None, &["trian.lr=3".into()]).unwrap_err().to_string();
         assert!(e.contains("did you mean \"train\""), "{e}");
+        // A key without its section, with a mistake in it too, or in another section.
+        let told = |set: &str| resolve(None, None, &[set.into()]).unwrap_err().to_string();
+        for (set, meant) in [
+            ("recipe=paper", "train.recipe"),
+            ("warmpu=3", "train.warmup"),
+            ("total_sparsity=0.9", "method.total_sparsity"),
+            ("layout=doc_pad", "data.layout"),
+            ("model.batch=8", "train.batch"),
+        ] {
+            let e = told(set);
+            assert!(e.contains(&format!("did you mean {meant:?}")), "{set}: {e}");
+        }
         let e = resolve(Some("60n"), None, &[]).unwrap_err().to_string();
         assert!(e.contains("did you mean \"60m\""), "{e}");
         let e = resolve(None, None, &["method.name=chts1".into()]).unwrap_err().to_string();
