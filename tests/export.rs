@@ -604,6 +604,8 @@ fn python() -> Option<PathBuf> {
     works.then_some(python)
 }
 
+/// The weights are random, far from their first values, and none is trained: what is compared is
+/// arithmetic. Folders with links and factors are read by the README's loader as well.
 #[test]
 fn transformers_computes_what_we_compute() {
     let Some(python) = python() else { return };
@@ -695,6 +697,13 @@ fn transformers_computes_what_we_compute() {
         assert!(size > 1.0, "{method}: logits too small to compare");
         assert!(difference < 1e-4, "{method} {format:?}: {difference}");
         assert!(answer["again"].as_f64().unwrap() < 1e-6, "{method}: changed by saving it again");
+        if *format == CUSTOM {
+            let layers = checkpoint::find(&run).unwrap().config.model.layers;
+            let loader = &answer["loader"];
+            assert_eq!(loader["projections"], 7 * layers, "{method}");
+            // Sums of at most 80 products in another order.
+            assert!(loader["difference"].as_f64().unwrap() < 1e-5, "{method}: {loader}");
+        }
 
         let has_eos = !asked["texts"].as_array().unwrap().is_empty();
         let most = asked["new_tokens"].as_u64().unwrap() as usize;
