@@ -46,17 +46,29 @@ pub fn galore_compat(sum_of_batch_means: f64, batches: u64) -> f64 {
     (sum_of_batch_means / (batches + 1) as f64).exp()
 }
 
-/// Scores `data` in batches of `sequences` rows until `max_tokens` targets are reached (0 = all).
-/// `acts` must hold `sequences` rows. Stops with [`Error::Interrupted`] once `stop` is set.
+/// How data are scored.
+pub struct Scoring<'a> {
+    /// Rows of a batch.
+    pub sequences: usize,
+    /// No batch begins once this many targets are scored; 0 = all of them are.
+    pub max_tokens: u64,
+    /// Set by a signal.
+    pub stop: &'a AtomicBool,
+    /// Told after every batch: batches scored, and about how many there will be.
+    pub told: &'a dyn Fn(u64, u64),
+}
+
+/// Scores `data` batch by batch. `acts` must hold the rows of a batch.
+///
+/// Errors: [`Error::Interrupted`] once `stop` is set.
 pub fn evaluate<B: Backend>(
     backend: &B,
     model: &Llama<B>,
     data: &Dataset,
     acts: &mut Activations<B>,
-    sequences: usize,
-    max_tokens: u64,
-    stop: &AtomicBool,
+    scoring: &Scoring,
 ) -> Result<Evaluation> {
+    let Scoring { sequences, max_tokens, stop, told } = *scoring;
     let seq_len = data.options().seq_len;
     let mut batch: Batch = data.batch(sequences);
     let mut result = Evaluation {
@@ -103,17 +115,40 @@ pub fn evaluate<B: Backend>(
                 .sum::<u64>();
         }
         first = last;
+        told(result.batches, expected_batches(&result, data.rows(), sequences, max_tokens));
     }
     result.loss /= result.tokens.max(1) as f64;
     Ok(result)
 }
 
+/// Batches of the whole evaluation, if the rest holds as many targets as those scored so far.
+fn expected_batches(so_far: &Evaluation, rows: u64, sequences: usize, max_tokens: u64) -> u64 {
+    let all = rows.div_ceil(sequences as u64);
+    if max_tokens == 0 || so_far.tokens == 0 {
+        return all;
+    }
+    let share = max_tokens as f64 / so_far.tokens as f64;
+    all.min((so_far.batches as f64 * share).ceil() as u64).max(so_far.batches)
+}
+
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_to_come_are_known_from_those_that_were() {
+        let so_far =
+            Evaluation { loss: 0.0, tokens: 600, batches: 2, sum_of_batch_means: 0.0, bytes: None };
+        assert_eq!(expected_batches(&so_far, 100, 8, 0), 13, "all rows");
+        assert_eq!(expected_batches(&so_far, 100, 8, 1000), 4, "1000 targets, 300 a batch");
+        assert_eq!(expected_batches(&so_far, 20, 8, 1000), 3, "too few rows for that");
+        assert_eq!(expected_batches(&so_far, 100, 8, 500), 2, "over already");
+    }
+
     #[test]
     fn galore_compat_divides_by_one_batch_too_many() {
         // A true perplexity of 34.0 over 182 batches is reported as 33.35 (methods A.6).
-        let ppl = super::galore_compat(182.0 * 34f64.ln(), 182);
+        let ppl = galore_compat(182.0 * 34f64.ln(), 182);
         assert!((ppl - 33.35).abs() < 5e-3, "{ppl}");
     }
 }

@@ -6,19 +6,18 @@ mod program;
 use std::path::Path;
 use std::process::Command;
 
-use program::{chtsl, ok, path, prepare, pretrain, rows, run, text};
+use program::{chtsl, ok, path, prepare, pretrain, run, text};
 use serde_json::Value;
 
 fn json(args: &[&str]) -> Value {
     serde_json::from_str(&ok(args)).unwrap()
 }
 
-/// A finished run of twelve updates with all extras.
+/// A finished run of twelve updates.
 fn trained(dir: &Path) -> (std::path::PathBuf, std::path::PathBuf, String) {
     let data = prepare(dir);
     let out = dir.join("run");
-    let extra = ["--set", "train.steps=12", "--csv", "--tensorboard"];
-    let done = pretrain(&data, &out, &extra).output().unwrap();
+    let done = pretrain(&data, &out, &["--set", "train.steps=12"]).output().unwrap();
     assert!(done.status.success(), "{}", text(&done));
     (data, out, String::from_utf8(done.stdout).unwrap())
 }
@@ -47,14 +46,15 @@ fn a_run_ends_with_an_account_of_itself() {
         "indices",
         "activations",
         "validation perplexity",
+        "(fused, divided by multiply-adds)",
     ] {
         assert!(said.contains(part), "{part} in {said}");
     }
     #[cfg(target_os = "linux")]
     assert!(said.contains("peak memory"), "{said}");
     let line = said.lines().find_map(|l| l.strip_prefix("time: ")).unwrap();
-    let share = |part: &str| part.trim_end_matches(" %").rsplit(' ').next()?.parse::<f64>().ok();
-    let total: f64 = line.split(", ").filter_map(share).sum();
+    let before_percent = |part: &str| part.trim_end().rsplit(' ').next()?.parse::<f64>().ok();
+    let total: f64 = line.split('%').filter_map(before_percent).sum();
     assert!((total - 100.0).abs() < 1.0, "{line}: {total}");
     // The rows hold the same split in milliseconds.
     let text = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
@@ -62,49 +62,6 @@ fn a_run_ends_with_an_account_of_itself() {
     let (split, step) = (&row["time"]["split_ms"], row["time"]["step_ms"].as_f64().unwrap());
     let sum: f64 = split.as_object().unwrap().values().map(|v| v.as_f64().unwrap()).sum();
     assert!(sum > 0.0 && sum < 1.5 * step + 50.0, "{row}");
-}
-
-#[test]
-fn the_table_and_the_events_say_what_the_metrics_say() {
-    let tmp = tempfile::tempdir().unwrap();
-    let (data, out, _) = trained(tmp.path());
-    // A resumed run rewrites the table and begins another file of events.
-    let more = ["--resume", "auto", "--set", "train.steps=14", "--allow-change", "train.steps"];
-    let more = [&more[..], &["--csv", "--tensorboard"]].concat();
-    let done = pretrain(&data, &out, &more).output().unwrap();
-    assert!(done.status.success(), "{}", text(&done));
-    let table = std::fs::read_to_string(out.join("metrics.csv")).unwrap();
-    let mut reader = csv::Reader::from_reader(table.as_bytes());
-    let names = reader.headers().unwrap().clone();
-    let at = |name: &str| names.iter().position(|n| n == name).unwrap();
-    let lines: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
-    let want: Vec<Value> =
-        rows(&out).into_iter().filter(|r| r["kind"] == "train" || r["kind"] == "eval").collect();
-    assert_eq!(lines.len(), want.len());
-    for (line, row) in lines.iter().zip(&want) {
-        assert_eq!(line[at("step")], row["step"].to_string());
-        assert_eq!(line[at("loss")].parse::<f64>().ok(), row["loss"].as_f64());
-    }
-    let steps: Vec<_> = std::fs::read_dir(out.join("tensorboard"))
-        .unwrap()
-        .map(|e| e.unwrap().file_name().into_string().unwrap())
-        .filter_map(|name| name.rsplit_once(".step").map(|(_, s)| s.to_string()))
-        .collect();
-    assert_eq!(steps.len(), 2, "{steps:?}");
-    assert!(steps.contains(&"0".into()) && steps.contains(&"12".into()));
-    for entry in std::fs::read_dir(out.join("tensorboard")).unwrap() {
-        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
-        let (mut at, mut records, mut losses) = (0, 0, 0);
-        while at < bytes.len() {
-            let len = u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
-            let data = &bytes[at + 12..at + 12 + len];
-            losses += data.windows(10).filter(|w| w == b"train/loss").count();
-            at += 12 + len + 4;
-            records += 1;
-        }
-        assert_eq!(at, bytes.len(), "whole records");
-        assert!(records > 3 && losses > 0);
-    }
 }
 
 #[test]
@@ -204,13 +161,81 @@ fn the_machine_and_the_presets_are_described() {
     assert_eq!(run(&["doctor", "--out", "/nonexistent"]).status.code(), Some(7));
     let list = ok(&["pretrain", "--preset", "list"]);
     assert!(list.lines().any(|l| l.starts_with("60m") && l.contains("1376")), "{list}");
-    for shell in ["bash", "zsh", "fish"] {
-        assert!(ok(&["completions", shell]).contains("pretrain"), "{shell}");
-    }
     let commands = ["prepare", "pretrain", "eval", "generate", "inspect", "plot", "doctor"];
     for command in commands.into_iter().chain(["completions", "export", "import"]) {
         assert!(ok(&[command, "--help"]).contains("Example: chtsl"), "{command}");
     }
+}
+
+/// Without a terminal every step line has what a bar has; -v says more and -q less, and results are
+/// printed in any case.
+#[test]
+fn a_run_says_as_much_as_it_is_asked_to() {
+    let tmp = tempfile::tempdir().unwrap();
+    let data = prepare(tmp.path());
+    let said = |name: &str, flags: &[&str]| {
+        let out = tmp.path().join(name);
+        let done = pretrain(&data, &out, &["--set", "train.steps=6"]).args(flags).output().unwrap();
+        assert!(done.status.success(), "{}", text(&done));
+        assert!(
+            String::from_utf8_lossy(&done.stdout).contains("validation perplexity"),
+            "{flags:?}"
+        );
+        let log = std::fs::read_to_string(out.join("log.txt")).unwrap();
+        assert!(log.contains("DEBUG"), "{flags:?}: {log}");
+        String::from_utf8(done.stderr).unwrap()
+    };
+    let usual = said("usual", &[]);
+    let last = usual.lines().find(|l| l.contains("step 6/6  loss")).expect(&usual);
+    for part in ["  ppl ", "  align ", "  ocr(q,k) ", "  grad ", "  lr ", " tok/s  ", "  eta 0 s"] {
+        assert!(last.contains(part), "{part} in {last}");
+    }
+    assert!(!usual.contains("DEBUG"), "{usual}");
+    let more = said("more", &["-v"]);
+    for part in ["backend: cpu, ", "opened ", " links removed, ", "a checkpoint of "] {
+        assert!(more.lines().any(|l| l.contains("DEBUG") && l.contains(part)), "{part} in {more}");
+    }
+    let less = said("less", &["-q"]);
+    assert!(less.lines().all(|l| l.contains("WARN")), "{less}");
+    assert_eq!(run(&["-q", "-v", "doctor"]).status.code(), Some(2));
+}
+
+/// What bash offers after these words, by the script that we print.
+fn completed(script: &Path, words: &[&str]) -> Vec<String> {
+    // As bash calls it: the command, the word before the cursor, the one before that.
+    let program = r#"source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
+        _chtsl "$1" "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}" 2>/dev/null
+        printf '%s\n' "${COMPREPLY[@]}""#;
+    let out = Command::new("bash").args(["-c", program]).arg(script).args(words).output().unwrap();
+    let mut offered: Vec<String> =
+        String::from_utf8(out.stdout).unwrap().lines().map(str::to_string).collect();
+    offered.sort();
+    offered
+}
+
+#[test]
+fn a_shell_completes_values_that_are_known_and_files_only_where_files_go() {
+    for shell in ["zsh", "fish"] {
+        assert!(ok(&["completions", shell]).contains("pretrain"), "{shell}");
+    }
+    if Command::new("bash").arg("--version").output().is_err() {
+        println!("skipped: there is no bash to complete with");
+        return;
+    }
+    let tmp = tempfile::tempdir().unwrap();
+    let script = tmp.path().join("chtsl.bash");
+    std::fs::write(&script, ok(&["completions", "bash"])).unwrap();
+    let after = |words: &[&str]| completed(&script, &[&["chtsl"], words].concat());
+    let presets = ["130m", "1b", "350m", "60m", "9m", "list", "tiny"];
+    assert_eq!(after(&["pretrain", "--preset", ""]), presets);
+    assert_eq!(after(&["doctor", "--preset", "6"]), ["60m"]);
+    assert_eq!(after(&["pretrain", "--device", "c"]), ["cpu", "cuda"]);
+    // A prefix of file names in the folder of the test: nothing but itself for a setting, the files for
+    // a file; folders are left to bash.
+    assert_eq!(after(&["pretrain", "--set", "Cargo."]), ["Cargo."]);
+    assert_eq!(after(&["pretrain", "--config", "Cargo."]), ["Cargo.lock", "Cargo.toml"]);
+    assert_eq!(after(&["pretrain", "--data", "Cargo."]), [""]);
+    assert!(after(&["ev"]).contains(&"eval".to_string()));
 }
 
 /// On a terminal there is a bar and no line per step; the log file has them all the same.
@@ -228,14 +253,15 @@ fn a_terminal_shows_a_bar() {
         .chain(inner.get_args())
         .map(|w| format!("'{}'", w.to_str().unwrap()))
         .collect();
+    let command = format!("stty cols 80; {}", words.join(" "));
     let shown = Command::new("script")
-        .args(["-qec", &words.join(" "), "/dev/null"])
+        .args(["-qec", &command, "/dev/null"])
         .env("TERM", "xterm")
         .output()
         .unwrap();
     let screen = String::from_utf8_lossy(&shown.stdout);
     assert!(shown.status.success(), "{screen}");
-    for part in ["/40", "ppl", "tok/s", "eta", "ocr(q,k)"] {
+    for part in ["/40 [", "tok/s", "eta", "loss", "ppl", "ocr(q,k)", "align"] {
         assert!(screen.contains(part), "{part} in {screen}");
     }
     assert!(!screen.contains("step 7/40"), "{screen}");
@@ -289,6 +315,8 @@ fn a_sweep_goes_on_where_it_was_stopped() {
     let words = ["sweep", path(&file), "--out", path(&out)];
     let commands = ok(&[&words[..], &["--dry-run"]].concat());
     assert_eq!(commands.lines().count(), 5, "{commands}");
+    let talkative = ok(&[&words[..], &["--dry-run", "-v"]].concat());
+    assert!(talkative.lines().all(|l| l.ends_with(" -v")), "{talkative}");
     assert!(!out.exists());
 
     let mut first = chtsl().args(words).spawn().unwrap();
@@ -327,8 +355,18 @@ fn a_sweep_goes_on_where_it_was_stopped() {
         .replace("train.lr = 1e-3", "data.eval_tokens = 0, model.seq_len = 100000");
     std::fs::write(&file, bad).unwrap();
     let out = tmp.path().join("bad");
-    let done = run(&["sweep", path(&file), "--out", path(&out)]);
+    let done = run(&["sweep", path(&file), "--out", path(&out), "-v"]);
     assert_eq!(done.status.code(), Some(2), "{}", text(&done));
-    assert!(text(&done).contains("1 of 3 runs failed"), "{}", text(&done));
+    for part in [
+        "training dense-a (1 of 3)",
+        "evaluating sparse on again (3 of 3)",
+        "sparse done in ",
+        "1 of 3 runs failed; their stderr.txt",
+    ] {
+        assert!(text(&done).contains(part), "{part} in {}", text(&done));
+    }
     assert!(out.join("runs/sparse/summary.json").exists());
+    let read = |file: &str| std::fs::read_to_string(out.join("runs").join(file)).unwrap();
+    assert!(read("dense-a/stderr.txt").contains("error: "));
+    assert!(read("sparse/stderr.txt").contains("DEBUG"), "-v goes to every run");
 }

@@ -2,7 +2,8 @@
 //!
 //! The layers above call [`Backend::mark`](crate::backend::Backend::mark) when another kind of work
 //! begins; the time until the next mark belongs to it. Both branches of a projection run in one fused
-//! pass on the CPU, so such a stretch is divided between them by their multiply-adds.
+//! pass on the CPU, so such a stretch is divided between them by their multiply-adds: their sum is
+//! measured, each of them is an estimate.
 
 use std::sync::Mutex;
 use std::time::Instant;
@@ -93,34 +94,47 @@ impl Work {
 
 /// Seconds by activity.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Times([f64; Activity::ALL.len()]);
+pub struct Times {
+    seconds: [f64; Activity::ALL.len()],
+    divided: f64,
+}
 
 impl Times {
     /// Seconds of one activity.
     pub fn of(&self, activity: Activity) -> f64 {
-        self.0[activity as usize]
+        self.seconds[activity as usize]
+    }
+
+    /// Seconds of stretches that two activities share, each of which is an estimate.
+    pub fn divided(&self) -> f64 {
+        self.divided
     }
 
     /// Seconds of all.
     pub fn total(&self) -> f64 {
-        self.0.iter().sum()
+        self.seconds.iter().sum()
     }
 
     /// Adds a stretch.
     pub fn add(&mut self, work: Work, seconds: f64) {
-        self.0[work.main as usize] += (1.0 - work.share) * seconds;
-        self.0[work.other as usize] += work.share * seconds;
+        self.seconds[work.main as usize] += (1.0 - work.share) * seconds;
+        self.seconds[work.other as usize] += work.share * seconds;
+        if work.share > 0.0 && work.share < 1.0 {
+            self.divided += seconds;
+        }
     }
 
     /// Adds another account.
     pub fn add_all(&mut self, other: &Times) {
-        self.0.iter_mut().zip(other.0).for_each(|(a, b)| *a += b);
+        self.seconds.iter_mut().zip(other.seconds).for_each(|(a, b)| *a += b);
+        self.divided += other.divided;
     }
 
     /// What has been added since `before`.
     pub fn since(&self, before: &Times) -> Times {
         let mut difference = *self;
-        difference.0.iter_mut().zip(before.0).for_each(|(a, b)| *a -= b);
+        difference.seconds.iter_mut().zip(before.seconds).for_each(|(a, b)| *a -= b);
+        difference.divided -= before.divided;
         difference
     }
 }
@@ -170,8 +184,12 @@ mod tests {
         let wall = start.elapsed().as_secs_f64();
         let (sparse, low) = (times.of(Activity::Sparse), times.of(Activity::LowRank));
         assert!((sparse - 3.0 * low).abs() < 1e-9 && sparse + low >= 0.02, "{times:?}");
+        assert!((times.divided() - sparse - low).abs() < 1e-9, "{times:?}");
         assert!(times.total() <= wall && times.of(Activity::Attention) == 0.0);
         let later = meter.times().since(&times);
-        assert_eq!(later.of(Activity::Sparse), 0.0);
+        assert_eq!((later.of(Activity::Sparse), later.divided()), (0.0, 0.0));
+        let mut whole = Times::default();
+        whole.add(Work::branches(30, 0), 2.0);
+        assert_eq!((whole.of(Activity::Sparse), whole.divided()), (2.0, 0.0), "one branch alone");
     }
 }

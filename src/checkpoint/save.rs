@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use safetensors::{Dtype, SafeTensorError, View};
 
@@ -188,6 +189,7 @@ pub fn save<B: Backend>(
         std::fs::rename(&target, &aside).map_err(Error::io("rename", &target))?;
         std::fs::remove_dir_all(&aside).map_err(Error::io("remove", &aside))?;
     }
+    let started = Instant::now();
     let stage = staging(&dir, state.step);
     let mut need = 0;
     let written = write_all(backend, &stage, config, model, itop, state, tokenizer, &mut need)
@@ -198,8 +200,20 @@ pub fn save<B: Backend>(
         return Err(with_room(e, &dir, need));
     }
     sync_parent(&target)?;
+    tracing::debug!(
+        "step {}: a checkpoint of {:.1} MB written and synced in {:.2} s",
+        state.step,
+        size(&target) as f64 / 1e6,
+        started.elapsed().as_secs_f64()
+    );
     prune(run, keep)?;
     Ok(target)
+}
+
+/// Bytes of the files in a folder, as far as they can be looked at.
+fn size(folder: &Path) -> u64 {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    files.filter_map(|f| f.metadata().ok()).map(|m| m.len()).sum()
 }
 
 /// Writes the files of a checkpoint into `stage`; `need` becomes the bytes of its tensors.

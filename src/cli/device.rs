@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 
 use crate::backend::cuda::driver;
-use crate::backend::{Cpu, Cuda};
+use crate::backend::{Backend, Cpu, Cuda};
 use crate::config::Precision;
 use crate::error::{Error, Result};
 
@@ -61,6 +61,14 @@ impl DeviceArgs {
     ///
     /// Errors: [`Error::Device`] when `--device cuda` cannot be had.
     pub fn open(&self, precision: Precision) -> Result<Opened> {
+        let opened = self.choose(precision)?;
+        on_backend!(opened, |backend| {
+            tracing::debug!("backend: {}, {}", backend.describe(), backend.precision());
+        });
+        Ok(opened)
+    }
+
+    fn choose(&self, precision: Precision) -> Result<Opened> {
         match self.device {
             Device::Cuda => Cuda::open(precision).map_err(asked).map(|c| Opened::Cuda(Box::new(c))),
             Device::Cpu => self.cpu(precision),

@@ -8,11 +8,13 @@ use toml::Table;
 
 use crate::checkpoint;
 use crate::cli::device::{DeviceArgs, on_backend};
+use crate::cli::logging::Log;
+use crate::cli::progress::EvaluationBar;
 use crate::cli::say;
 use crate::config::layers;
 use crate::data::{Dataset, DatasetOptions, Split};
 use crate::error::{Error, Result};
-use crate::eval::evaluate;
+use crate::eval::{Scoring, evaluate};
 use crate::metrics::number;
 use crate::model::Activations;
 use crate::train::load_model;
@@ -39,7 +41,7 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(args: Args, stop: &AtomicBool) -> Result<()> {
+pub fn run(args: Args, stop: &AtomicBool, log: &Log) -> Result<()> {
     let found = checkpoint::find(&args.checkpoint)?;
     let sets = args.set.iter().map(|s| layers::parse_set(s)).collect::<Result<Vec<_>>>()?;
     for (text, set) in args.set.iter().zip(&sets) {
@@ -71,11 +73,14 @@ pub fn run(args: Args, stop: &AtomicBool) -> Result<()> {
     }
     let sequences = config.train.micro_batch.min(data.rows().min(1 << 20) as usize).max(1);
     let tokens = sequences * config.model.seq_len;
-    let most = config.data.eval_tokens;
+    let max_tokens = config.data.eval_tokens;
     let e = on_backend!(backend, |backend| {
         let model = load_model(backend, &found, false)?;
         let mut acts = Activations::new(backend, &model, tokens, false)?;
-        evaluate(backend, &model, &data, &mut acts, sequences, most, stop)?
+        let bar = EvaluationBar::new(log);
+        let told = |done, all| bar.show(done, all);
+        let scoring = Scoring { sequences, max_tokens, stop, told: &told };
+        evaluate(backend, &model, &data, &mut acts, &scoring)?
     });
     if args.json {
         let row = json!({

@@ -22,6 +22,8 @@ pub struct Log {
     screen: Screen,
     /// Bars may be shown: stderr is a terminal and messages are wanted.
     terminal: bool,
+    /// The flags that make another process of this program as talkative.
+    flags: &'static [&'static str],
 }
 
 /// Stderr, with a bar below the lines where there is one.
@@ -50,6 +52,11 @@ impl Log {
     /// Whether a bar may be shown.
     pub fn terminal(&self) -> bool {
         self.terminal
+    }
+
+    /// -v or -q, if one was given: for processes that this one starts.
+    pub fn flags(&self) -> &'static [&'static str] {
+        self.flags
     }
 
     /// Keeps `bar` below the lines from now on; lines about single steps go to the file alone.
@@ -104,16 +111,15 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
-/// Installs the subscriber.
-pub fn init(verbose: u8, quiet: bool) -> Log {
-    let level = match (quiet, verbose) {
-        (true, _) => LevelFilter::WARN,
-        (_, 0) => LevelFilter::INFO,
-        (_, 1) => LevelFilter::DEBUG,
-        _ => LevelFilter::TRACE,
+/// Installs the subscriber. The file has the debug messages whatever the screen shows.
+pub fn init(verbose: bool, quiet: bool) -> Log {
+    let (level, flags): (_, &[&str]) = match (quiet, verbose) {
+        (true, _) => (LevelFilter::WARN, &["-q"]),
+        (false, true) => (LevelFilter::DEBUG, &["-v"]),
+        (false, false) => (LevelFilter::INFO, &[]),
     };
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let log = Log { terminal: ansi && !quiet, ..Log::default() };
+    let log = Log { terminal: ansi && !quiet, flags, ..Log::default() };
     let shared = log.screen.clone();
     let screen = fmt::layer()
         .with_writer(log.screen.clone())
@@ -126,7 +132,7 @@ pub fn init(verbose: u8, quiet: bool) -> Log {
         .with_writer(log.clone())
         .with_ansi(false)
         .with_target(false)
-        .with_filter(LevelFilter::DEBUG.max(level));
+        .with_filter(LevelFilter::DEBUG);
     let subscriber = tracing_subscriber::registry().with(screen).with(file);
     // Only fails when one is installed already (tests that call main twice).
     let _ = tracing::subscriber::set_global_default(subscriber);

@@ -37,11 +37,12 @@ const LONG_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CHTSL_
 #[derive(Parser)]
 #[command(name = "chtsl", version, long_version = LONG_VERSION, about, propagate_version = true)]
 struct Cli {
-    /// Show debug messages (-v) or everything (-vv).
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
-    verbose: u8,
-    /// Show warnings only.
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    // Behind the options of the command, before help and version.
+    /// Show debug messages too, as log.txt of a run has them: backend, data, checkpoints, events.
+    #[arg(short, long, global = true, display_order = 900)]
+    verbose: bool,
+    /// Show no bar and no messages but warnings; results are printed all the same.
+    #[arg(short, long, global = true, display_order = 901, conflicts_with = "verbose")]
     quiet: bool,
     #[command(subcommand)]
     command: Command,
@@ -80,14 +81,14 @@ pub fn main() -> ExitCode {
     let outcome = ready.and_then(|()| match cli.command {
         Command::Prepare(args) => prepare::run(args, &stop, &log),
         Command::Pretrain(args) => pretrain::run(args, &stop, &save, &log),
-        Command::Eval(args) => eval::run(args, &stop),
+        Command::Eval(args) => eval::run(args, &stop, &log),
         Command::Generate(args) => generate::run(args, &stop),
         Command::Export(args) => export::run(args, &stop),
         Command::Import(args) => import::run(args, &stop),
         Command::Inspect(args) => inspect::run(args),
         Command::Plot(args) => plot::run(args),
         Command::Doctor(args) => doctor::run(args),
-        Command::Sweep(args) => sweep::run(args, &stop),
+        Command::Sweep(args) => sweep::run(args, &stop, &log),
         Command::Completions(args) => completions::run(args),
     });
     match outcome {

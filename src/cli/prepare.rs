@@ -87,7 +87,14 @@ pub fn run(args: Args, stop: &AtomicBool, log: &Log) -> Result<()> {
     }
     say(format!("vocabulary {}, end of document {:?}", m.vocab_size, m.eos_token))?;
     if !done.already_complete {
-        say(format!("{:.1} s -> {}", done.elapsed.as_secs_f64(), options.out.display()))?;
+        let splits = [Split::Train, Split::Val].into_iter().filter_map(|split| m.split(split));
+        let megabytes = splits.map(|s| s.text_bytes).sum::<u64>() as f64 / 1e6;
+        let seconds = done.elapsed.as_secs_f64();
+        say(format!(
+            "{megabytes:.1} MB of text in {seconds:.1} s ({:.1} MB/s) -> {}",
+            megabytes / seconds.max(1e-9),
+            options.out.display()
+        ))?;
     }
     Ok(())
 }

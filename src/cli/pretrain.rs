@@ -58,10 +58,10 @@ pub struct Args {
     /// With --dry-run: print one JSON object.
     #[arg(long, requires = "dry_run")]
     json: bool,
-    /// Write metrics.csv beside metrics.jsonl.
+    /// Write metrics.csv beside metrics.jsonl; a resumed run goes on with one that it has.
     #[arg(long)]
     csv: bool,
-    /// Write TensorBoard event files into the run folder.
+    /// Write TensorBoard event files into the run folder; a resumed run goes on with them.
     #[arg(long)]
     tensorboard: bool,
     /// Repeat the first batch for ever, to see whether the model can learn at all.
@@ -137,7 +137,8 @@ fn train<B: Backend>(
         tracing::warn!("{} has no validation split: nothing is evaluated", folder.display());
     }
     let tokenizer = data.tokenizer()?;
-    let bar = RunBar::new(log, config.train.steps);
+    let first = checkpoint.as_ref().map_or(0, |c| c.state.step);
+    let bar = RunBar::new(log, first, config.train.steps);
     let run = RunOptions {
         out: Some(out.to_path_buf()),
         overfit_batch: args.overfit_batch,

@@ -5,13 +5,12 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::backend::Activity;
-use crate::cli::progress::span;
 use crate::cli::say;
 use crate::config::Config;
 use crate::error::Result;
 use crate::files::write_atomic;
 use crate::metrics::number;
-use crate::train::RunSummary;
+use crate::train::{RunSummary, span};
 
 /// File of the summary in the run folder.
 pub const FILE: &str = "summary.json";
@@ -94,9 +93,17 @@ pub fn print(s: &RunSummary, config: &Config, out: &Path) -> Result<()> {
 /// Share of every activity that took time.
 fn split(s: &RunSummary) -> String {
     let total = s.times.total().max(1e-9);
-    let parts = Activity::ALL.iter().filter(|a| s.times.of(**a) > 0.0);
-    let parts: Vec<String> =
-        parts.map(|a| format!("{} {:.1} %", a.name(), 100.0 * s.times.of(*a) / total)).collect();
+    let share = |a: &Activity| format!("{} {:.1} %", a.name(), 100.0 * s.times.of(*a) / total);
+    let branches = [Activity::Sparse, Activity::LowRank];
+    // Where they are one pass only their sum has been measured. Elsewhere hardly anything is divided.
+    let fused = s.times.divided() > 0.5 * branches.map(|a| s.times.of(a)).iter().sum::<f64>();
+    let mut parts = Vec::new();
+    if fused {
+        let both = branches.each_ref().map(share).join(" and ");
+        parts.push(format!("{both} (fused, divided by multiply-adds)"));
+    }
+    let apart = |a: &&Activity| s.times.of(**a) > 0.0 && !(fused && branches.contains(a));
+    parts.extend(Activity::ALL.iter().filter(apart).map(share));
     parts.join(", ")
 }
 

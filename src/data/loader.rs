@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use super::batch::{Batch, NO_TARGET};
 use super::documents::{DocumentIndex, document_starts};
@@ -80,7 +81,18 @@ impl Dataset {
     /// Errors: [`Error::Data`] naming the file and what is wrong: missing split or manifest, a
     /// damaged header, an id outside the vocabulary, too little data for one row.
     pub fn open(paths: &[PathBuf], split: Split, options: &DatasetOptions) -> Result<Self> {
-        Self::new(open(paths, split, options.eos)?, options)
+        let started = Instant::now();
+        let data = Self::new(open(paths, split, options.eos)?, options)?;
+        tracing::debug!(
+            "opened {}, {split}: {} tokens in {} shards, {} rows of {}, in {:.2} s",
+            data.path.display(),
+            data.tokens(),
+            data.stream.shards().count(),
+            data.rows,
+            options.seq_len,
+            started.elapsed().as_secs_f64()
+        );
+        Ok(data)
     }
 
     /// Dataset over tokens in memory, documents ended by `options.eos`.

@@ -22,16 +22,12 @@ use super::source::{Document, Documents};
 use super::split_writer::SplitWriter;
 use super::stop::check_stop;
 use super::tokenize::Tokenizer;
-use super::train_bpe;
+use super::train_bpe::{TRAIN_BYTES, train_bpe};
 use crate::error::{Error, Result};
 use crate::files::{self, FileKind};
 
 pub use super::options::{PrepareOptions, SHARD_TOKENS, TokenizerChoice, Validation};
 pub use super::progress::{Progress, Stage};
-
-/// Most text a tokenizer is trained on, in bytes: merges have long settled by then, and the
-/// library counts pairs in 32 bits, which much larger corpora would overflow.
-const TRAIN_BYTES: u64 = 1 << 30;
 
 /// What a run has made or found.
 #[derive(Clone, Debug)]
@@ -80,7 +76,7 @@ pub fn prepare(
     };
     let (tokenizer, trained) = match given {
         Some(tokenizer) => (tokenizer, false),
-        None => (train(options, stop, &reporter)?, true),
+        None => (train(options, &recipe, stop, &reporter)?, true),
     };
     let mut manifest = encode(options, &claim, recipe, &tokenizer, trained, stop, &reporter)?;
     files::write_atomic(&claim.folder().join(TOKENIZER_FILE), tokenizer.json())?;
@@ -133,7 +129,7 @@ fn recipe(
     for (path, _) in files() {
         total += files::regular_size(path, FileKind::Data)?;
     }
-    reporter.update(|p| p.input_bytes = total);
+    reporter.stage(Stage::Hash, total);
     let mut sources = Vec::new();
     for (path, split) in files() {
         let mut seen = |n| reporter.update(|p| p.bytes += n);
@@ -182,18 +178,26 @@ fn vocabulary(options: &PrepareOptions, tokenizer: &Tokenizer) -> Result<(String
 ///
 /// The library cannot be interrupted, so it works on a thread of its own; a stop leaves that thread
 /// behind, to end with the process.
-fn train(options: &PrepareOptions, stop: &AtomicBool, reporter: &Reporter) -> Result<Tokenizer> {
+fn train(
+    options: &PrepareOptions,
+    recipe: &Recipe,
+    stop: &AtomicBool,
+    reporter: &Reporter,
+) -> Result<Tokenizer> {
     let TokenizerChoice::Train(vocab) = options.tokenizer else {
         return Err(Error::Config("no tokenizer to train".into()));
     };
-    reporter.stage(Stage::TrainTokenizer);
+    let inputs = recipe.sources.iter().filter(|s| s.split == Split::Train);
+    reporter.stage(Stage::TrainTokenizer, inputs.map(|s| s.size).sum());
     let (text_sender, texts) = sync_channel::<String>(256);
     let (result_sender, result) = channel();
     std::thread::spawn(move || {
-        let _ = result_sender.send(train_bpe::train_bpe(texts.into_iter(), vocab));
+        let _ = result_sender.send(train_bpe(texts.into_iter(), vocab));
     });
+    let documents = Documents::new(&options.inputs, options.source())?;
+    let read = documents.bytes_read();
     let mut fed = 0;
-    for (number, document) in Documents::new(&options.inputs, options.source())?.enumerate() {
+    for (number, document) in documents.enumerate() {
         check_stop(stop)?;
         let Document { text, .. } = document?;
         if options.assign(number as u64) == Split::Val {
@@ -206,6 +210,7 @@ fn train(options: &PrepareOptions, stop: &AtomicBool, reporter: &Reporter) -> Re
         reporter.update(|p| {
             p.documents += 1;
             p.bytes += text.len() as u64;
+            p.read = read.load(Ordering::Relaxed);
         });
         // GPT-2's pattern never joins words across a blank, so pieces of a book count the same
         // words as the whole, one piece at a time.
@@ -216,10 +221,14 @@ fn train(options: &PrepareOptions, stop: &AtomicBool, reporter: &Reporter) -> Re
         }
     }
     drop(text_sender);
+    reporter.stage(Stage::Merge, 0);
     loop {
         match result.recv_timeout(Duration::from_millis(50)) {
             Ok(tokenizer) => return tokenizer,
-            Err(RecvTimeoutError::Timeout) => check_stop(stop)?,
+            Err(RecvTimeoutError::Timeout) => {
+                check_stop(stop)?;
+                reporter.tick();
+            }
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(Error::data("trained tokenizer", "the training thread failed"));
             }
@@ -236,7 +245,7 @@ fn encode(
     stop: &AtomicBool,
     reporter: &Reporter,
 ) -> Result<Manifest> {
-    reporter.stage(Stage::Encode);
+    reporter.stage(Stage::Encode, recipe.sources.iter().map(|s| s.size).sum());
     let (eos_token, vocabulary) = vocabulary(options, tokenizer)?;
     let fingerprint = recipe.fingerprint();
     let limit = options.shard_tokens;

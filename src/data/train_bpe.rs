@@ -14,6 +14,9 @@ use crate::error::{Error, Result};
 const SPECIAL: [&str; 3] = ["<unk>", "<s>", "</s>"];
 /// Smallest vocabulary: the special tokens and the 256 bytes.
 pub const MIN_VOCAB: usize = SPECIAL.len() + 256;
+/// Most text a tokenizer is trained on, in bytes: merges have long settled by then, and the
+/// library counts pairs in 32 bits, which much larger corpora would overflow.
+pub(super) const TRAIN_BYTES: u64 = 1 << 30;
 /// A pair seen once is no evidence for a token.
 const MIN_FREQUENCY: u64 = 2;
 

@@ -1,7 +1,8 @@
 //! `metrics.csv`: the rows of kinds `train` and `eval` as a table, for spreadsheets and data frames.
 //!
-//! The table is derived from `metrics.jsonl` and made anew from it whenever a run is opened, so it
-//! never says more than that file. A value that a row does not have is an empty cell.
+//! The table is derived from `metrics.jsonl` and made anew from it whenever a run is opened that has
+//! one or wants one, so it never says more than that file. A value that a row does not have is an empty
+//! cell.
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};

@@ -7,7 +7,9 @@
 //! | `topology` | `step`, `layer`, `nnz`, `removed`, `regrown`, `returned` (of the removed, grown again at once), `itop` (share of positions ever active), `kept16` (columns that 16-row panels keep), `zeta`, `temperature` |
 //! | `note` | `step`, `text`: resumes and warnings; not part of a comparison of runs |
 //!
-//! Wall-clock values sit in `time` alone, so rows without `time` and `note` compare bit for bit.
+//! Wall-clock values sit in `time` alone, so rows without `time` and `note` compare bit for bit. In
+//! `time.split_ms` of `train`, "sparse products" and "low-rank" of a run on the CPU are one measured pass,
+//! divided between them by their multiply-adds.
 
 pub mod csv;
 pub mod tensorboard;
@@ -26,7 +28,7 @@ pub const FILE: &str = "metrics.jsonl";
 /// Rows that a resumed run has overtaken.
 pub const SUPERSEDED: &str = "metrics.superseded.jsonl";
 
-/// What is written beside `metrics.jsonl`.
+/// What is written beside `metrics.jsonl`; a resumed run goes on with what it has, too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extras {
     /// `metrics.csv`.
@@ -99,9 +101,11 @@ impl Metrics {
             .filter(|row| row["kind"] == "eval")
             .filter_map(|row| row["step"].as_u64())
             .next_back();
-        let table = extras.csv.then(|| csv::Table::open(dir, &rows)).transpose()?;
-        let events =
-            extras.tensorboard.then(|| tensorboard::Events::open(dir, step)).transpose()?;
+        // What is there already would otherwise keep rows that this run overtakes.
+        let csv = extras.csv || dir.join(csv::FILE).is_file();
+        let tensorboard = extras.tensorboard || dir.join(tensorboard::FOLDER).is_dir();
+        let table = csv.then(|| csv::Table::open(dir, &rows)).transpose()?;
+        let events = tensorboard.then(|| tensorboard::Events::open(dir, step)).transpose()?;
         Ok(Metrics { path, file, table, events, evaluated, lost: 0, first_error: None })
     }
 

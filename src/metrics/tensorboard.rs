@@ -5,8 +5,8 @@
 //! data are protocol buffers of type `Event` (`tensorflow/core/util/event.proto`): one double, one
 //! int64, one string, and `Summary` with tag and number. That is little enough to be written by hand.
 //!
-//! A resumed run begins a new file with a session-start event at its step; TensorBoard then drops
-//! what older files say about later steps.
+//! A resumed run begins a new file with a session-start event at the step after its last one: of older
+//! files TensorBoard keeps the points before that event's step, so those of the last one stay.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -52,8 +52,9 @@ impl Events {
         let mut version = Message::event(seconds, 0);
         version.bytes(3, b"brain.Event:2");
         events.record(&version.0)?;
-        // SessionLog { status: START }: what older files hold from this step on is void.
-        let mut start = Message::event(seconds, step);
+        // SessionLog { status: START }: what older files hold from this step on is void. The numbers of
+        // `step` itself stand; they are not written again.
+        let mut start = Message::event(seconds, step + 1);
         start.bytes(7, &[0x08, 0x01]);
         events.record(&start.0)?;
         Ok(events)
@@ -184,6 +185,19 @@ mod tests {
         m.bytes(5, b"ab");
         let want = [0x09, 0, 0, 0, 0, 0, 0, 0xf8, 0x3f, 0x10, 0xac, 0x02, 0x2a, 0x02, b'a', b'b'];
         assert_eq!(m.0, want);
+    }
+
+    #[test]
+    fn a_file_voids_what_comes_after_its_step() {
+        let dir = tempfile::tempdir().unwrap();
+        let events = Events::open(dir.path(), 300).unwrap();
+        let bytes = std::fs::read(&events.path).unwrap();
+        // After the first record, the version: length, checksum, tag of the double, double, step 301,
+        // session log { start }, checksum.
+        let start = &bytes[8 + 4 + bytes[0] as usize + 4..];
+        assert_eq!(start[..8], 16u64.to_le_bytes());
+        assert_eq!(start[8 + 4 + 9..][..7], [0x10, 0xad, 0x02, 0x3a, 2, 8, 1]);
+        assert_eq!(start.len(), 8 + 4 + 16 + 4);
     }
 
     #[test]

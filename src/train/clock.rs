@@ -7,6 +7,17 @@ use crate::backend::{Activity, Times};
 /// Speed is averaged over about this long.
 const SMOOTHING_S: f64 = 10.0;
 
+/// "12 s", "3 min 05 s", "2 h 05 min", "4 d 02 h": coarse enough not to flicker.
+pub fn span(d: Duration) -> String {
+    let s = d.as_secs();
+    match s {
+        0..60 => format!("{s} s"),
+        60..3600 => format!("{} min {:02} s", s / 60, s % 60),
+        3600..86_400 => format!("{} h {:02} min", s / 3600, s / 60 % 60),
+        _ => format!("{} d {:02} h", s / 86_400, s / 3600 % 24),
+    }
+}
+
 /// The clocks of a run.
 pub(super) struct Clock {
     started: Instant,
@@ -139,5 +150,17 @@ impl Clock {
     /// Time by activity since the start.
     pub fn times(&self) -> &Times {
         &self.times
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_read_at_a_glance() {
+        let text = |s| span(Duration::from_secs(s));
+        assert_eq!([text(0), text(61), text(7500)], ["0 s", "1 min 01 s", "2 h 05 min"]);
+        assert_eq!(text(3 * 86_400 + 7200), "3 d 02 h");
     }
 }

@@ -1,5 +1,7 @@
 //! The topology event of all sparse matrices after an update.
 
+use std::time::Instant;
+
 use crate::backend::{Activity, Backend};
 use crate::error::Result;
 use crate::layer::Sparse;
@@ -11,6 +13,7 @@ impl<B: Backend> Trainer<'_, B> {
     /// Removes and regrows links of every sparse matrix (topology §9). Survivors keep value, moments
     /// and age; new links start at zero.
     pub(super) fn evolve(&mut self, t: u64) -> Result<()> {
+        let started = Instant::now();
         self.backend.mark(Activity::Topology.into());
         let config = &self.config.topology;
         let (seed, steps) = (self.config.train.seed, self.config.train.steps);
@@ -18,7 +21,7 @@ impl<B: Backend> Trainer<'_, B> {
         let zeta = schedule::zeta(config, t, steps);
         let temperature = schedule::removal_temperature(config, t, steps);
         let mut itops = self.itop.iter_mut();
-        let (mut removed, mut returned) = (0, 0);
+        let (mut links, mut removed, mut returned) = (0, 0, 0);
         for (block, b) in self.model.blocks.iter_mut().enumerate() {
             for (i, p) in b.projections.iter_mut().enumerate() {
                 let (rows, cols) = (p.rows, p.cols);
@@ -37,6 +40,7 @@ impl<B: Backend> Trainer<'_, B> {
                 let change = s.evolve(self.backend, evolved)?;
                 let (name, itop) = itops.next().expect("one per sparse matrix");
                 itop.update(&change.pattern)?;
+                links += change.pattern.nnz();
                 removed += change.removed;
                 returned += change.returned;
                 if let Some(metrics) = &mut self.metrics {
@@ -54,7 +58,11 @@ impl<B: Backend> Trainer<'_, B> {
                 }
             }
         }
-        tracing::debug!("step {t}: moved {removed} links, {returned} came straight back");
+        tracing::debug!(
+            "step {t}: {removed} of {links} links removed, {returned} of them regrown at once, in \
+             {:.2} s (zeta {zeta:.3})",
+            started.elapsed().as_secs_f64()
+        );
         Ok(())
     }
 }

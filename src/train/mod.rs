@@ -22,16 +22,17 @@ use crate::checkpoint::{self, State};
 use crate::config::{Config, LossScaling, OnNonfinite};
 use crate::data::{Batch, Dataset, Order};
 use crate::error::{Error, Result};
-use crate::eval::{Evaluation, evaluate};
+use crate::eval::{Evaluation, Scoring, evaluate};
 use crate::layer::{Alignment, BranchStats, MicroBatch};
 use crate::metrics::{Extras, Metrics};
 use crate::model::{Activations, ForwardOptions, Llama, RandomInit};
 use crate::optim;
 use crate::topology::Itop;
 
+pub use clock::span;
 pub use report::{RunSummary, STEPS};
 pub use resume::{changes_on_resume, load_model};
-pub use watch::{Update, Watch};
+pub use watch::{Part, Update, Watch};
 
 // Both rooms define the marker; they must mean the same.
 const _: () = assert!(crate::data::NO_TARGET == crate::backend::NO_TARGET);
@@ -54,7 +55,7 @@ pub struct RunOptions<'a> {
     pub tokenizer_hash: Option<u64>,
     /// What is written beside the metrics.
     pub extras: Extras,
-    /// Is told of every update.
+    /// Is told of every update, evaluation and batch.
     pub watch: Option<&'a dyn Watch>,
 }
 
@@ -263,7 +264,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         if logged {
             self.log(t, lr, &g)?;
         }
-        self.tell(&g);
+        self.tell(&g, logged);
         Ok(true)
     }
 
@@ -316,6 +317,9 @@ impl<'a, B: Backend> Trainer<'a, B> {
             loss += sum.loss / micro.target_divisor;
             for (to, from) in sums.iter_mut().flatten().zip(part.iter().flatten()) {
                 to.add(from);
+            }
+            if let Some(watch) = self.options.watch {
+                watch.progressed(Part::Update, i as u64 + 1, micro_batches as u64);
             }
         }
         let norm = match backward {
@@ -389,16 +393,25 @@ impl<'a, B: Backend> Trainer<'a, B> {
         let Some(data) = self.validation else { return Ok(None) };
         self.clock.settle(self.backend.times()?, None);
         let started = Instant::now();
-        let (sequences, most) = (self.config.train.micro_batch, self.config.data.eval_tokens);
-        let (model, acts, stop) = (&self.model, &mut self.acts, self.options.stop);
-        let e = evaluate(self.backend, model, data, acts, sequences, most, stop)?;
+        let watch = self.options.watch;
+        let scoring = Scoring {
+            sequences: self.config.train.micro_batch,
+            max_tokens: self.config.data.eval_tokens,
+            stop: self.options.stop,
+            told: &|done, all| {
+                if let Some(watch) = watch {
+                    watch.progressed(Part::Evaluation, done, all);
+                }
+            },
+        };
+        let e = evaluate(self.backend, &self.model, data, &mut self.acts, &scoring)?;
         if !e.loss.is_finite() {
             self.acts.clear(self.backend)?;
         }
         self.clock.pause(started);
         self.clock.settle(self.backend.times()?, Some(Activity::Evaluation));
         self.log_evaluation(&e, started.elapsed());
-        if let Some(watch) = self.options.watch {
+        if let Some(watch) = watch {
             watch.evaluated(self.state.step, &e);
         }
         Ok(Some(e))
@@ -424,7 +437,6 @@ impl<'a, B: Backend> Trainer<'a, B> {
         )?;
         self.clock.pause(started);
         self.clock.settle(self.backend.times()?, Some(Activity::Saving));
-        tracing::debug!("saved {}", path.display());
         Ok(Some(path))
     }
 

@@ -11,7 +11,7 @@ use crate::eval::Evaluation;
 use crate::layer::BranchStats;
 use crate::metrics::{number, start};
 use crate::train::account::{self, Bytes, Parameters};
-use crate::train::clock::Lap;
+use crate::train::clock::{Lap, span};
 use crate::train::{Gradients, Trainer, Update};
 
 /// Target of the lines about single updates, which a progress bar replaces.
@@ -107,7 +107,8 @@ impl<B: Backend> Trainer<'_, B> {
             .collect();
         let qk = (!qk.is_empty()).then(|| qk.iter().sum::<f64>() / qk.len() as f64);
         self.last_stats = (self.alignment.is_some().then_some(align), qk);
-        let mut line = format!("step {t}/{}  loss {:.4}", self.config.train.steps, g.loss);
+        let steps = self.config.train.steps;
+        let mut line = format!("step {t}/{steps}  loss {:.4}  ppl {:.2}", g.loss, g.loss.exp());
         if let Some(align) = self.last_stats.0 {
             line += &format!("  align {align:.3e}");
         }
@@ -117,7 +118,11 @@ impl<B: Backend> Trainer<'_, B> {
         if let Some(norm) = g.norm {
             line += &format!("  grad {norm:.3}");
         }
-        tracing::info!(target: STEPS, "{line}  lr {lr:.2e}  {tokens_per_s:.0} tok/s  {step_ms:.0} ms");
+        let left = span(self.clock.remaining(steps - t));
+        tracing::info!(
+            target: STEPS,
+            "{line}  lr {lr:.2e}  {tokens_per_s:.0} tok/s  {step_ms:.0} ms  eta {left}"
+        );
         if let Some(m) = &mut self.metrics {
             m.row(row);
         }
@@ -125,8 +130,8 @@ impl<B: Backend> Trainer<'_, B> {
         Ok(())
     }
 
-    /// Tells whoever watches.
-    pub(super) fn tell(&self, g: &Gradients) {
+    /// Tells whoever watches; `logged` says that the log has a line about this update.
+    pub(super) fn tell(&self, g: &Gradients, logged: bool) {
         let Some(watch) = self.options.watch else { return };
         let (step, steps) = (self.state.step, self.config.train.steps);
         watch.updated(&Update {
@@ -137,6 +142,7 @@ impl<B: Backend> Trainer<'_, B> {
             ocr_qk: self.last_stats.1,
             tokens_per_s: self.clock.speed(),
             remaining: self.clock.remaining(steps - step),
+            logged,
         });
     }
 

@@ -22,6 +22,17 @@ pub struct Update {
     pub tokens_per_s: f64,
     /// Until the end, at the speed of this process so far, evaluations and checkpoints included.
     pub remaining: Duration,
+    /// The log has a line about it.
+    pub logged: bool,
+}
+
+/// What a run may be in the middle of for long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// An update, in micro-batches.
+    Update,
+    /// An evaluation, in batches.
+    Evaluation,
 }
 
 /// Is told of everything that happens in a run, from the training thread.
@@ -31,5 +42,9 @@ pub trait Watch {
     /// An evaluation is done.
     fn evaluated(&self, step: u64, evaluation: &Evaluation) {
         let _ = (step, evaluation);
+    }
+    /// `done` of the `all` batches of a part are done; `all` of an evaluation is an estimate.
+    fn progressed(&self, part: Part, done: u64, all: u64) {
+        let _ = (part, done, all);
     }
 }

@@ -312,7 +312,7 @@ fn a_stop_leaves_nothing_behind() {
     let out = folder.path().join("out");
     let input = folder.path().join("big.jsonl");
     std::fs::write(&input, std::fs::read(tiny()).unwrap().repeat(300)).unwrap();
-    let stages = [Stage::Hash, Stage::TrainTokenizer, Stage::Encode];
+    let stages = [Stage::Hash, Stage::TrainTokenizer, Stage::Merge, Stage::Encode];
     let seen = AtomicUsize::new(0);
     for stage in stages {
         let stop = AtomicBool::new(stage == Stage::Hash);

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use crate::cli::progress::span;
+use crate::train::span;
 
 /// A table of the runs and one of the data. The best run of each group, by validation perplexity, is
 /// set in bold.
