@@ -6,6 +6,7 @@ mod program;
 use std::path::Path;
 use std::process::Command;
 
+use chtsl::data::{Manifest, Shard};
 use program::{chtsl, ok, path, prepare, pretrain, run, text};
 use serde_json::Value;
 
@@ -74,14 +75,15 @@ fn inspect_looks_into_data_and_checkpoints() {
     let documents: u64 = bins.values().map(|n| n.as_u64().unwrap()).sum();
     assert_eq!(documents, train["documents"].as_u64().unwrap());
     let texts = train["first_texts"].as_array().unwrap();
-    let source = std::fs::read_to_string("datasets/tiny.jsonl").unwrap();
-    let known = texts.iter().filter(|t| {
-        let text: String = t.as_str().unwrap().chars().skip(1).take(20).collect();
-        source.contains(&text)
-    });
-    assert!(texts.len() == 3 && known.count() == 3, "{texts:?}");
-    let shard = data.join("train-00000.bin");
-    assert_eq!(json(&["inspect", path(&shard), "--json"])["content"], "hash verified");
+    assert!(texts.len() == 3 && texts.iter().all(is_of_the_corpus), "{texts:?}");
+    let said = ok(&["inspect", path(&data)]);
+    for (bin, n) in bins {
+        let line = said.lines().find(|l| l.trim().starts_with(&format!("{bin} ")));
+        assert!(line.is_some_and(|l| l.ends_with(&format!(" {n}"))), "{bin}: {n} in {said}");
+    }
+    let shard = json(&["inspect", path(&data.join("train-00000.bin")), "--json"]);
+    assert!(shard["content"].as_str().unwrap().contains("dataset.json lists"), "{shard}");
+    assert_eq!(shard["documents"], train["documents"]);
 
     let pictures = tmp.path().join("pictures");
     let p = path(&pictures);
@@ -115,17 +117,126 @@ fn inspect_looks_into_data_and_checkpoints() {
     let refused = run(&["inspect", path(&data), "--topology-png", p]);
     assert_eq!(refused.status.code(), Some(2), "{}", text(&refused));
 
-    // One flipped bit is noticed.
-    std::fs::write(&shard, {
-        let mut bytes = std::fs::read(&shard).unwrap();
-        let last = bytes.len() - 1;
-        bytes[last] ^= 1;
-        bytes
-    })
-    .unwrap();
-    let damaged = run(&["inspect", path(&data)]);
-    assert_eq!(damaged.status.code(), Some(3), "{}", text(&damaged));
-    assert!(text(&damaged).contains("train-00000.bin"));
+    // Weights and matrices as text: one line each, within 80 columns.
+    let weights = v["weights"].as_array().unwrap();
+    // Of 14 projections values, A and B; 5 norms, embedding and head.
+    assert_eq!(weights.len(), 3 * 14 + 5 + 2);
+    let numbers: u64 = weights.iter().map(|w| w["bytes"].as_u64().unwrap()).sum();
+    let file = v["files"]["model.safetensors"].as_u64().unwrap();
+    assert!(numbers < file && numbers > file - 20_000, "{numbers} of {file}, but for its header");
+    let said = ok(&["inspect", path(&out), "--verify"]);
+    let at = |start: &str| said.lines().position(|l| l.starts_with(start)).unwrap_or(usize::MAX);
+    assert!(at("verified: ") < at("config:") && at("config:") < at("weights in F32"), "{said}");
+    for (list, key) in [(weights, "name"), (v["layers"].as_array().unwrap(), "layer")] {
+        for entry in list {
+            let start = format!("{} ", entry[key].as_str().unwrap());
+            assert_eq!(
+                said.lines().filter(|l| l.starts_with(&start)).count(),
+                1,
+                "{start} in {said}"
+            );
+        }
+    }
+    let table = said.lines().skip(at("weights in F32") + 1);
+    assert!(table.clone().all(|l| l.chars().count() <= 80), "{said}");
+    // Links per output of both q_proj together: 2 x 32 outputs in the bins of the line.
+    let degrees = said.lines().skip(at("links per output") + 1);
+    let q = degrees.clone().find(|l| l.starts_with("q_proj")).unwrap();
+    let outputs: u64 = q.split_whitespace().skip(4).map(|n| n.parse::<u64>().unwrap()).sum();
+    assert_eq!(outputs, 64, "{said}");
+}
+
+/// Whether a text that is shown, in quotes and shortened, begins as one of the corpus does.
+fn is_of_the_corpus(shown: &Value) -> bool {
+    let source = std::fs::read_to_string("datasets/tiny.jsonl").unwrap();
+    let start: String = shown.as_str().unwrap().trim().chars().skip(1).take(20).collect();
+    source.contains(start.trim())
+}
+
+#[test]
+fn inspect_compares_every_shard_with_the_manifest() {
+    let tmp = tempfile::tempdir().unwrap();
+    let data = prepare(tmp.path());
+    let shard = data.join("train-00000.bin");
+    let good = std::fs::read(&shard).unwrap();
+    let refused = |what: &str, parts: &[&str]| {
+        let done = run(&["inspect", path(&data)]);
+        let said = text(&done);
+        assert_eq!(done.status.code(), Some(3), "{what}: {said}");
+        assert!(parts.iter().all(|part| said.contains(part)), "{what}: {said}");
+    };
+    // One flipped bit.
+    let mut bytes = good.clone();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&shard, bytes).unwrap();
+    refused("a flipped bit", &["train-00000.bin", "payload hash"]);
+    // Whole shards that belong elsewhere: the other split's, and the same split of other text with the
+    // same tokenizer.
+    std::fs::copy(data.join("val-00000.bin"), &shard).unwrap();
+    refused("the other split", &["train-00000.bin", "dataset.json says"]);
+    let other = tmp.path().join("other");
+    let tokenizer = data.join("tokenizer.json");
+    let words = ["prepare", "--input", "datasets/tiny.jsonl", "--tokenizer", path(&tokenizer)];
+    ok(&[&words[..], &["--val-fraction", "0.1", "--out", path(&other)]].concat());
+    std::fs::copy(other.join("train-00000.bin"), &shard).unwrap();
+    refused("another dataset", &["train-00000.bin", "dataset.json says"]);
+    // The manifest's own claim: one document more than there is.
+    std::fs::write(&shard, good).unwrap();
+    let mut manifest = Manifest::load(&data).unwrap();
+    manifest.train.documents += 1;
+    manifest.train.shards[0].documents += 1;
+    manifest.save(&data).unwrap();
+    refused("a wrong number of documents", &["train-00000.bin", "ends of documents"]);
+}
+
+/// Shards as llm.c writes them, in a folder and by themselves: the id that opens documents is the usual
+/// one, and a tokenizer makes text of them.
+#[test]
+fn inspect_reads_shards_of_llm_c() {
+    let tmp = tempfile::tempdir().unwrap();
+    let data = prepare(tmp.path());
+    let manifest = Manifest::load(&data).unwrap();
+    let ours = Shard::open(data.join("train-00000.bin")).unwrap();
+    let mut ids = vec![0; ours.len() as usize];
+    ours.read(0..ours.len(), &mut ids).unwrap();
+    const MARK: u16 = 50_256;
+    // The mark moves from the end of a document to its start.
+    let mut tokens = vec![MARK];
+    let moved = ids[..ids.len() - 1].iter();
+    tokens.extend(moved.map(|id| if *id == manifest.eos_id { MARK } else { *id as u16 }));
+    let folder = tmp.path().join("foreign");
+    std::fs::create_dir(&folder).unwrap();
+    let refused = run(&["inspect", path(&folder)]);
+    assert_eq!(refused.status.code(), Some(2), "{}", text(&refused));
+    // Cut in the middle: a document goes on in the next shard.
+    let names = ["corpus_train_000001.bin", "corpus_train_000002.bin", "corpus_val_000000.bin"];
+    let (first, second) = tokens.split_at(tokens.len() / 2);
+    for (name, tokens) in names.into_iter().zip([first, second, &tokens[..]]) {
+        let mut bytes = vec![0; 1024];
+        for (i, word) in [20_240_520, 1, tokens.len() as u32].into_iter().enumerate() {
+            bytes[4 * i..4 * i + 4].copy_from_slice(&u32::to_le_bytes(word));
+        }
+        bytes.extend(tokens.iter().flat_map(|t| t.to_le_bytes()));
+        std::fs::write(folder.join(name), bytes).unwrap();
+    }
+    let v = json(&["inspect", path(&folder), "--json"]);
+    assert_eq!(v["end_of_document"], MARK);
+    for split in ["train", "val"] {
+        assert_eq!(v[split]["tokens"], tokens.len());
+        assert_eq!(v[split]["documents"], manifest.train.documents, "{v}");
+        assert!(v[split]["first_texts"].is_null());
+    }
+    assert!(ok(&["inspect", path(&folder)]).contains("--tokenizer FILE"));
+    let tokenizer = data.join("tokenizer.json");
+    let with = ["--tokenizer", path(&tokenizer), "--json"];
+    let shard = folder.join(names[2]);
+    for (what, key) in [(&folder, Some("train")), (&shard, None)] {
+        let v = json(&[&["inspect", path(what)][..], &with].concat());
+        let part = key.map_or(&v, |key| &v[key]);
+        let texts = part["first_texts"].as_array().unwrap();
+        assert!(texts.len() == 3 && texts.iter().all(is_of_the_corpus), "{texts:?}");
+        assert_eq!(part["documents"], manifest.train.documents);
+    }
 }
 
 #[test]

@@ -48,8 +48,10 @@ pub mod tokenize;
 mod train_bpe;
 
 pub use batch::{Batch, NO_TARGET};
+pub(crate) use folder::MARKER_FILE;
 pub use loader::{Dataset, DatasetOptions, Order};
 pub use manifest::{Manifest, Split};
+pub(crate) use open::{bare_splits, check_member, usual_eos};
 pub use prepare::{PrepareOptions, Progress, Stage, Summary, TokenizerChoice, Validation, prepare};
 pub use shard::Shard;
 pub use shard_writer::ShardWriter;

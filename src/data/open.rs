@@ -42,23 +42,45 @@ pub fn open(paths: &[PathBuf], split: Split, eos: Option<u32>) -> Result<Opened>
     if first.join(MANIFEST_FILE).exists() {
         return prepared(first, split);
     }
-    if first.join(MARKER_FILE).exists() {
-        return Err(Error::data(
-            first,
-            "holds an unfinished dataset: `chtsl prepare` is still at work or was killed; run it \
-             again",
-        ));
+    bare_folder(first, split, eos)
+}
+
+/// Every split of a folder of bare shards, by the same rules as [`open`].
+pub fn bare_splits(folder: &Path) -> Result<Vec<(Split, Opened)>> {
+    unfinished(folder)?;
+    let files = shard_files(folder)?;
+    let mut found = Vec::new();
+    for split in [Split::Train, Split::Val] {
+        if files.iter().any(|path| split_of(path) == Some(split)) {
+            found.push((split, bare_folder(folder, split, None)?));
+        }
     }
-    let opened = bare(first, folder_files(first, split)?, eos)?;
+    if found.is_empty() { Err(no_split(folder, Split::Train)) } else { Ok(found) }
+}
+
+fn bare_folder(folder: &Path, split: Split, eos: Option<u32>) -> Result<Opened> {
+    unfinished(folder)?;
+    let opened = bare(folder, folder_files(folder, split)?, eos)?;
     // A folder of our own shards has lost its manifest, and with it the checks that name them all.
     if opened.stream.shards().any(|s| s.spare().is_some()) {
         return Err(Error::data(
-            first.join(MANIFEST_FILE),
+            folder.join(MANIFEST_FILE),
             "is missing; run `chtsl prepare` again, or name the .bin files themselves to use them \
              without tokenizer",
         ));
     }
     Ok(opened)
+}
+
+fn unfinished(folder: &Path) -> Result<()> {
+    if folder.join(MARKER_FILE).exists() {
+        return Err(Error::data(
+            folder,
+            "holds an unfinished dataset: `chtsl prepare` is still at work or was killed; run it \
+             again",
+        ));
+    }
+    Ok(())
 }
 
 fn prepared(folder: &Path, split: Split) -> Result<Opened> {
@@ -93,8 +115,11 @@ fn prepared(folder: &Path, split: Split) -> Result<Opened> {
     })
 }
 
-/// Whether a shard is the one its manifest means.
-fn check_member(shard: &Shard, expected: &ShardEntry, manifest: &Manifest) -> Result<()> {
+/// Whether a shard is the one its manifest means. Headers only: [`Shard::verify`] reads the payload.
+///
+/// Errors: [`Error::Data`] naming what differs: tokens, payload hash, largest id, fingerprint,
+/// vocabulary or EOS id.
+pub fn check_member(shard: &Shard, expected: &ShardEntry, manifest: &Manifest) -> Result<()> {
     let fail = |what: String| {
         Err(Error::data(
             shard.path(),
@@ -139,10 +164,7 @@ fn bare(path: &Path, files: Vec<PathBuf>, eos: Option<u32>) -> Result<Opened> {
             _ => known = Some((id, shard)),
         }
     }
-    let usual = shards.first().map(|s| match s.width() {
-        Width::U16 => GPT2_EOT,
-        Width::U32 => LLAMA3_BOT,
-    });
+    let usual = shards.first().map(|s| usual_eos(s.width()));
     let eos = known.map(|(id, _)| id).or(eos).or(usual);
     Ok(Opened {
         stream: TokenStream::from_shards(shards),
@@ -150,6 +172,14 @@ fn bare(path: &Path, files: Vec<PathBuf>, eos: Option<u32>) -> Result<Opened> {
         path: path.to_path_buf(),
         eos,
     })
+}
+
+/// Id that sets documents apart in foreign shards of this width, as llm.c writes them.
+pub fn usual_eos(width: Width) -> u32 {
+    match width {
+        Width::U16 => GPT2_EOT,
+        Width::U32 => LLAMA3_BOT,
+    }
 }
 
 fn no_split(path: &Path, split: Split) -> Error {
@@ -195,7 +225,8 @@ fn files_of(paths: &[PathBuf], split: Split) -> Result<Vec<PathBuf>> {
     if files.is_empty() { Err(no_split(&paths[0], split)) } else { Ok(files) }
 }
 
-fn folder_files(folder: &Path, split: Split) -> Result<Vec<PathBuf>> {
+/// The `.bin` files of a folder, in order of their names.
+fn shard_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder).map_err(Error::io("list", folder))?;
     let mut files = Vec::new();
     for entry in entries {
@@ -210,8 +241,13 @@ fn folder_files(folder: &Path, split: Split) -> Result<Vec<PathBuf>> {
             "holds neither dataset.json nor .bin shards; make a dataset with `chtsl prepare --out`",
         ));
     }
-    files.retain(|path| split_of(path) == Some(split));
     files.sort();
+    Ok(files)
+}
+
+fn folder_files(folder: &Path, split: Split) -> Result<Vec<PathBuf>> {
+    let mut files = shard_files(folder)?;
+    files.retain(|path| split_of(path) == Some(split));
     if files.is_empty() { Err(no_split(folder, split)) } else { Ok(files) }
 }
 

@@ -31,6 +31,25 @@ impl Histogram {
         self.range = Some(self.range.map_or((x, x), |(low, high)| (low.min(x), high.max(x))));
     }
 
+    /// Counts everything that `other` has counted.
+    pub fn merge(&mut self, other: &Histogram) {
+        if self.bins.len() < other.bins.len() {
+            self.bins.resize(other.bins.len(), 0);
+        }
+        self.bins.iter_mut().zip(&other.bins).for_each(|(bin, n)| *bin += n);
+        self.count += other.count;
+        self.sum += other.sum;
+        self.range = match (self.range, other.range) {
+            (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),
+            (one, other) => one.or(other),
+        };
+    }
+
+    /// Values counted.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
     /// Extremes, mean and the bins that are not empty.
     pub fn json(&self) -> Value {
         let mut map = Map::new();
@@ -62,5 +81,14 @@ mod tests {
         assert_eq!((v["least"].as_u64(), v["most"].as_u64()), (Some(0), Some(8)));
         assert!((v["mean"].as_f64().unwrap() - 25.0 / 7.0).abs() < 1e-12);
         assert!(Histogram::of([]).json().is_null());
+    }
+
+    #[test]
+    fn merged_counts_are_those_of_all_values() {
+        for (a, b) in [(vec![0, 9], vec![1, 2, 300]), (vec![], vec![4]), (vec![4], vec![])] {
+            let mut sum = Histogram::of(a.clone());
+            sum.merge(&Histogram::of(b.clone()));
+            assert_eq!(sum.json(), Histogram::of(a.into_iter().chain(b)).json());
+        }
     }
 }

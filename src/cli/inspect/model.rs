@@ -1,6 +1,6 @@
 //! Checkpoints: configuration, true bytes, and the topology of every sparse matrix.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::histogram::Histogram;
 use crate::checkpoint::{Checkpoint, TensorFile};
@@ -17,6 +17,8 @@ pub struct Site {
     pub short: String,
     /// Name of its tensors, without ".weight".
     pub full: String,
+    /// Place in [`PROJECTIONS`].
+    pub kind: usize,
     /// Outputs.
     pub rows: usize,
     /// Inputs.
@@ -28,11 +30,11 @@ pub fn sites(c: &Checkpoint) -> Vec<Site> {
     let m = &c.config.model;
     let shapes = projection_shapes(m.hidden, m.intermediate);
     let of = |layer: usize| {
-        PROJECTIONS.iter().zip(shapes).enumerate().map(move |(i, (name, (rows, cols)))| {
-            let part = if i < 4 { "self_attn" } else { "mlp" };
+        PROJECTIONS.iter().zip(shapes).enumerate().map(move |(kind, (name, (rows, cols)))| {
+            let part = if kind < 4 { "self_attn" } else { "mlp" };
             let (short, full) =
                 (format!("{layer}.{name}"), format!("model.layers.{layer}.{part}.{name}"));
-            Site { short, full, rows, cols }
+            Site { short, full, kind, rows, cols }
         })
     };
     (0..m.layers).flat_map(of).collect()
@@ -54,15 +56,20 @@ impl Site {
 pub fn describe(c: &Checkpoint, verify: bool) -> Result<Value> {
     let tensors = c.model()?;
     let optimizer = c.optimizer()?;
+    let sites = sites(c);
     let mut parameters = 0u64;
     for name in tensors.names().filter(|n| !n.ends_with("_indices")) {
         parameters += tensors.info(name)?.1.iter().product::<usize>() as u64;
     }
     let mut layers = Vec::new();
-    for site in sites(c) {
+    let mut degrees: [[Histogram; 2]; 7] = Default::default();
+    for site in &sites {
         let mut entry = json!({ "layer": site.short, "out": site.rows, "in": site.cols });
         if let Some(p) = site.links(&tensors)? {
-            topology(&mut entry, &p, ever_active(&optimizer, &site)?);
+            let of_this = topology(&mut entry, &p, ever_active(&optimizer, site)?);
+            for (sum, one) in degrees[site.kind].iter_mut().zip(&of_this) {
+                sum.merge(one);
+            }
         }
         let low_rank = format!("{}.low_rank.A", site.full);
         if tensors.contains(&low_rank) {
@@ -70,16 +77,12 @@ pub fn describe(c: &Checkpoint, verify: bool) -> Result<Value> {
         }
         layers.push(entry);
     }
-    let sizes = |file: &TensorFile| -> Result<Value> {
-        let mut map = serde_json::Map::new();
-        for name in file.names() {
-            let (dtype, shape, bytes) = file.info(name)?;
-            map.insert(
-                name.into(),
-                json!({"dtype": format!("{dtype:?}"), "shape": shape, "bytes": bytes}),
-            );
-        }
-        Ok(map.into())
+    let summed = |side: usize| -> Value {
+        let of_kind = PROJECTIONS.iter().zip(&degrees).filter(|(_, d)| d[side].count() > 0);
+        of_kind
+            .map(|(name, d)| (name.to_string(), d[side].json()))
+            .collect::<Map<String, Value>>()
+            .into()
     };
     let files: std::collections::BTreeMap<_, _> =
         c.manifest.files.iter().map(|(n, f)| (n.clone(), f.bytes)).collect();
@@ -94,23 +97,83 @@ pub fn describe(c: &Checkpoint, verify: bool) -> Result<Value> {
         "files": files,
         "bytes": files.values().sum::<u64>(),
         "config": serde_json::to_value(config).expect("plain data"),
+        "weights": weights(&sites, &tensors, &optimizer)?,
         "layers": layers,
+        "links_per_output": summed(0),
+        "links_per_input": summed(1),
     });
     if verify {
-        value["tensors"] = json!({ "model": sizes(&tensors)?, "optimizer": sizes(&optimizer)? });
-        value["verified"] = check(&tensors)?.into();
+        value["verified"] = check(&tensors, &optimizer)?.into();
     }
     Ok(value)
 }
 
-/// Reads every number; returns what has been found in one sentence.
-fn check(tensors: &TensorFile) -> Result<String> {
-    let mut count = 0;
-    for name in tensors.names().filter(|n| !n.ends_with("_indices")) {
-        let len = tensors.info(name)?.1.iter().product();
-        count += tensors.finite(name, len)?.len();
+/// One entry per weight: its format and bytes in the file of the weights (values and indices of a CSR
+/// matrix together), and what the optimizer's file holds for it (moments, ages, positions ever active).
+fn weights(sites: &[Site], tensors: &TensorFile, optimizer: &TensorFile) -> Result<Vec<Value>> {
+    const OF_CSR: [&str; 3] = ["values", "crow_indices", "col_indices"];
+    let mut all: Map<String, Value> = Map::new();
+    for name in tensors.names() {
+        let (dtype, shape, bytes) = tensors.info(name)?;
+        let csr = name.rsplit_once('.').filter(|(_, last)| OF_CSR.contains(last));
+        let weight = csr.map_or(name, |(weight, _)| weight);
+        let entry = all.entry(weight).or_insert_with(|| {
+            json!({
+                "name": weight,
+                "dtype": "",
+                "csr": csr.is_some(),
+                "shape": shape,
+                "bytes": 0,
+                "optimizer_bytes": 0,
+            })
+        });
+        if let Some((_, "values")) = csr {
+            entry["dtype"] = format!("{dtype:?}").into();
+            let site =
+                sites.iter().find(|s| weight.strip_suffix(".weight") == Some(s.full.as_str()));
+            if let Some(site) = site {
+                entry["shape"] = json!([site.rows, site.cols]);
+            }
+        } else if csr.is_none() {
+            entry["dtype"] = format!("{dtype:?}").into();
+        }
+        add(entry, "bytes", bytes);
     }
-    Ok(format!("hashes agree, links are sound, {count} weights are finite"))
+    for name in optimizer.names() {
+        // `.m`, `.v` and `.ages` follow the weight's name, `.ever_active` the short one of a projection.
+        let Some((of, _)) = name.rsplit_once('.') else { continue };
+        let site = sites.iter().find(|s| s.short == of);
+        let weight = site.map_or(of.to_string(), |s| format!("{}.weight", s.full));
+        if let Some(entry) = all.get_mut(&weight) {
+            add(entry, "optimizer_bytes", optimizer.info(name)?.2);
+        }
+    }
+    let mut all: Vec<Value> = all.into_iter().map(|(_, entry)| entry).collect();
+    // Layer 2 before layer 10, which the order of names does not give; what is of no layer first.
+    let layer = |w: &Value| w["name"].as_str()?.split('.').nth(2)?.parse::<usize>().ok();
+    all.sort_by_key(layer);
+    Ok(all)
+}
+
+fn add(entry: &mut Value, key: &str, bytes: usize) {
+    entry[key] = (entry[key].as_u64().unwrap_or(0) + bytes as u64).into();
+}
+
+/// Reads every number of both files; returns what has been found in one sentence.
+fn check(tensors: &TensorFile, optimizer: &TensorFile) -> Result<String> {
+    let read = |file: &TensorFile, left_out: &str| -> Result<usize> {
+        let mut count = 0;
+        for name in file.names().filter(|n| !n.ends_with(left_out)) {
+            let len = file.info(name)?.1.iter().product();
+            count += file.finite(name, len)?.len();
+        }
+        Ok(count)
+    };
+    let (weights, moments) = (read(tensors, "_indices")?, read(optimizer, ".ever_active")?);
+    Ok(format!(
+        "hashes agree, links are sound, {weights} weights and {moments} numbers of the optimizer are \
+         finite"
+    ))
 }
 
 fn ever_active(optimizer: &TensorFile, site: &Site) -> Result<Option<f64>> {
@@ -121,10 +184,12 @@ fn ever_active(optimizer: &TensorFile, site: &Site) -> Result<Option<f64>> {
     Itop::from_bytes(site.rows, site.cols, optimizer.raw(&name)?).map(|itop| Some(itop.rate()))
 }
 
-fn topology(entry: &mut Value, p: &Pattern, itop: Option<f64>) {
+/// Adds what the links of a matrix tell; returns the links per output and per input.
+fn topology(entry: &mut Value, p: &Pattern, itop: Option<f64>) -> [Histogram; 2] {
     let (outputs, inputs) = p.unlinked();
     let rows = (0..p.rows()).map(|m| p.range(m).len() as u64);
     let columns = p.column_degrees();
+    let degrees = [Histogram::of(rows), Histogram::of(columns.into_iter().map(u64::from))];
     entry["links"] = p.nnz().into();
     entry["density"] = number(p.density());
     entry["unlinked_outputs"] = outputs.into();
@@ -132,6 +197,7 @@ fn topology(entry: &mut Value, p: &Pattern, itop: Option<f64>) {
     entry["kept_columns_16"] = number(p.kept_columns(16));
     entry["kept_columns_32"] = number(p.kept_columns(32));
     entry["ever_active"] = itop.map_or(Value::Null, number);
-    entry["links_per_output"] = Histogram::of(rows).json();
-    entry["links_per_input"] = Histogram::of(columns.into_iter().map(u64::from)).json();
+    entry["links_per_output"] = degrees[0].json();
+    entry["links_per_input"] = degrees[1].json();
+    degrees
 }
