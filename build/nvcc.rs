@@ -1,5 +1,5 @@
 //! Search for a usable nvcc, and what follows from its outcome. Knows nothing about cargo: the build
-//! script and `tests/toolchain.rs` share this file.
+//! script, `doctor` and `tests/toolchain.rs` share this file.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

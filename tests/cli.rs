@@ -231,6 +231,27 @@ fn dry_run_and_help_print_and_write_nothing() {
     assert!(text(&out).contains("rank 16"), "{}", text(&out));
     assert!(text(&out).contains("total sparsity 0.9006"), "{}", text(&out));
     assert_eq!(std::fs::read_dir(tmp.path()).unwrap().count(), 0);
+    // A dense model has neither links nor rank; the run as a whole is told in tokens and FLOPs.
+    let dense = ok(&["pretrain", "--preset", "tiny", "--dry-run", "--set", "method.name=dense"]);
+    let density = dense.lines().find(|l| l.starts_with("density")).unwrap();
+    assert!(density.contains("projections 1.0000") && !density.contains("links"), "{dense}");
+    assert!(dense.contains("M tokens, ") && dense.contains(" FLOP in all"), "{dense}");
+    let account = |extra: &[&str]| -> Value {
+        let words = ["pretrain", "--preset", "tiny", "--dry-run", "--json"];
+        serde_json::from_str(&ok(&[&words[..], extra].concat())).unwrap()
+    };
+    let v = account(&["--threads", "2"]);
+    let flops = v["tokens"].as_f64().unwrap() * v["flops_per_token"]["effective"].as_f64().unwrap();
+    assert_eq!(v["flops"].as_f64(), Some(flops));
+    let memory = v["bytes"]["cpu"].as_object().unwrap();
+    let parts =
+        memory.iter().filter(|(name, _)| *name != "total").map(|(_, b)| b.as_u64().unwrap());
+    assert_eq!(memory["total"], parts.sum::<u64>());
+    assert!(v["estimate"]["tokens_per_s"].as_f64().unwrap() > 0.0, "{v}");
+    assert!(dense.lines().any(|l| l.starts_with("time ") && l.contains("about")), "{dense}");
+    // Each thread brings scratch of its own.
+    let of = |v: &Value| v["bytes"]["cpu"]["scratch"].as_u64().unwrap();
+    assert!(of(&account(&["--threads", "3"])) > of(&v));
     for args in [&["--help"][..], &["pretrain", "--help"], &["prepare", "-h"], &["--version"]] {
         ok(args);
     }

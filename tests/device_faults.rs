@@ -362,3 +362,54 @@ fn auto_takes_the_cpu_and_says_why() {
     assert_eq!(lines.len(), 1, "{all}");
     assert!(lines[0].contains(reason), "{all}");
 }
+
+/// `chtsl doctor` on this machine.
+fn doctor(stubs: &Stubs, env: &[(&str, &str)]) -> serde_json::Value {
+    let mut command = Command::cargo_bin("chtsl").unwrap();
+    command.args(["doctor", "--preset", "tiny", "--json", "--out"]).arg(stubs.at(""));
+    let out = stubs.output(command, env);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    serde_json::from_slice(&out.stdout).unwrap()
+}
+
+/// Every part is told of by itself, whatever the build can use and whichever other part is missing.
+#[test]
+fn doctor_finds_each_part_by_itself() {
+    use std::os::unix::fs::PermissionsExt;
+    let stubs = Stubs::new();
+    let nvcc = stubs.at("nvcc");
+    std::fs::write(&nvcc, "#!/bin/sh\necho 'Cuda compilation tools, release 12.0, V12.0.1'\n")
+        .unwrap();
+    std::fs::set_permissions(&nvcc, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let v = doctor(&stubs, &[("NVCC", nvcc.to_str().unwrap())]);
+    let cuda = &v["cuda"];
+    assert_eq!(cuda["toolkit"]["version"], "CUDA 12.0");
+    assert_eq!(cuda["toolkit"]["new_enough"], false);
+    assert_eq!(cuda["driver"]["supports"], "CUDA 13.0");
+    assert_eq!(cuda["device"]["name"], "Stub A100");
+    assert_eq!(cuda["device"]["memory_bytes"], 40u64 << 30);
+    assert!(cuda["cublaslt"]["library"].as_str().unwrap().contains("libcublasLt.so.13"), "{cuda}");
+    let row = &v["presets"][0];
+    assert_eq!(row["fits_on_device"], true, "{row}");
+    assert_eq!(cuda["usable"], cfg!(chtsl_cuda));
+    if !cfg!(chtsl_cuda) {
+        let advice = v["advice"].to_string();
+        assert!(advice.contains("install a CUDA toolkit") && advice.contains("CHTSL_CUDA=require"));
+    }
+
+    let v = doctor(&stubs, &[("STUB_INIT", "100"), ("NVCC", "/nowhere/nvcc")]);
+    let cuda = &v["cuda"];
+    assert!(cuda["toolkit"]["missing"].as_str().unwrap().contains("/nowhere/nvcc"), "{cuda}");
+    assert_eq!(cuda["driver"]["supports"], "CUDA 13.0");
+    assert!(cuda["device"]["missing"].as_str().unwrap().contains("error 100"), "{cuda}");
+    assert!(cuda["cublaslt"]["library"].is_string(), "{cuda}");
+    assert!(v["presets"][0]["fits_on_device"].is_null());
+
+    if machine_has("libcuda.so") {
+        eprintln!("skipped: this machine has an NVIDIA driver");
+        return;
+    }
+    let cuda = &doctor(&Stubs::without_libraries(), &[])["cuda"];
+    assert!(cuda["driver"]["missing"].as_str().unwrap().contains("libcuda.so.1"), "{cuda}");
+    assert!(cuda["device"]["missing"].is_string() && cuda["usable"] == false, "{cuda}");
+}

@@ -52,7 +52,14 @@ fn a_run_ends_with_an_account_of_itself() {
         assert!(said.contains(part), "{part} in {said}");
     }
     #[cfg(target_os = "linux")]
-    assert!(said.contains("peak memory"), "{said}");
+    for part in ["peak memory", "scratch", "writing a checkpoint", "mapped files", "rest"] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    let summary: Value =
+        serde_json::from_slice(&std::fs::read(out.join("summary.json")).unwrap()).unwrap();
+    assert!(
+        summary["scratch_bytes"].as_u64() > Some(0) && summary["saving_bytes"].as_u64() > Some(0)
+    );
     let line = said.lines().find_map(|l| l.strip_prefix("time: ")).unwrap();
     let before_percent = |part: &str| part.trim_end().rsplit(' ').next()?.parse::<f64>().ok();
     let total: f64 = line.split('%').filter_map(before_percent).sum();
@@ -262,14 +269,43 @@ fn plot_draws_runs_side_by_side() {
 #[test]
 fn the_machine_and_the_presets_are_described() {
     let tmp = tempfile::tempdir().unwrap();
-    let v = json(&["doctor", "--json", "--out", path(tmp.path())]);
+    // A folder that a run would make is judged by what it would be made in.
+    let out = tmp.path().join("not/made");
+    let v = json(&["doctor", "--json", "--out", path(&out)]);
     assert!(v["machine"]["cores"].as_u64().unwrap() > 0);
+    assert_eq!(v["disk"]["folder"], path(tmp.path()));
     assert!(v["disk"]["write_bytes_per_s"].as_f64().unwrap() > 0.0);
     assert_eq!(std::fs::read_dir(tmp.path()).unwrap().count(), 0, "the test file is gone");
+    for part in ["toolkit", "driver", "device", "cublaslt"] {
+        assert!(v["cuda"][part].is_object(), "{part} in {v}");
+    }
     let presets = v["presets"].as_array().unwrap();
-    assert!(presets.len() >= 6 && presets.iter().all(|p| p["cpu_bytes"].as_u64() > Some(0)));
-    assert!(ok(&["doctor", "--preset", "tiny"]).contains("tiny"));
-    assert_eq!(run(&["doctor", "--out", "/nonexistent"]).status.code(), Some(7));
+    assert!(presets.len() >= 6);
+    for p in presets {
+        let (each, disk) = (p["checkpoint_bytes"].as_u64(), p["disk_bytes"].as_u64());
+        assert!(each > Some(0) && disk == each.map(|each| 3 * each), "two are kept: {p}");
+        let (need, there) = (p["cpu_bytes"].as_u64(), v["machine"]["available_bytes"].as_u64());
+        assert!(need > Some(0));
+        assert_eq!(p["fits_in_memory"].as_bool(), there.map(|there| need <= Some(there)), "{p}");
+    }
+    // More than any disk or memory of today.
+    let huge = ["--set", "train.keep_checkpoints=1000000", "--set", "train.micro_batch=1048576"];
+    let huge = [&huge[..], &["--set", "train.batch=1048576"]].concat();
+    let v = json(&[&["doctor", "--json", "--preset", "1b"][..], &huge].concat());
+    let advice = v["advice"].to_string();
+    assert!(
+        advice.contains("train.keep_checkpoints") && advice.contains("micro_batch"),
+        "{advice}"
+    );
+    let said = ok(&["doctor", "--preset", "tiny"]);
+    assert!(said.lines().any(|l| l.starts_with("tiny ") && l.ends_with("yes")), "{said}");
+    for part in ["toolkit", "driver", "device", "cuBLASLt"] {
+        assert!(said.lines().any(|l| l.starts_with(part)), "{part} in {said}");
+    }
+    let file = tmp.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let v = json(&["doctor", "--json", "--out", path(&file.join("runs"))]);
+    assert!(v["advice"].to_string().contains("is not a folder"), "{v}");
     let list = ok(&["pretrain", "--preset", "list"]);
     assert!(list.lines().any(|l| l.starts_with("60m") && l.contains("1376")), "{list}");
     let commands = ["prepare", "pretrain", "eval", "generate", "inspect", "plot", "doctor"];
@@ -480,4 +516,30 @@ fn a_sweep_goes_on_where_it_was_stopped() {
     let read = |file: &str| std::fs::read_to_string(out.join("runs").join(file)).unwrap();
     assert!(read("dense-a/stderr.txt").contains("error: "));
     assert!(read("sparse/stderr.txt").contains("DEBUG"), "-v goes to every run");
+}
+
+/// Checkpoints that lie on a disk of their own are written to before the first update.
+#[test]
+#[cfg(target_os = "linux")]
+fn checkpoints_on_a_read_only_disk_are_noticed_before_the_first_update() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (data, out) = (prepare(tmp.path()), tmp.path().join("run"));
+    let own = out.join("checkpoints");
+    std::fs::create_dir_all(&own).unwrap();
+    let mount =
+        Command::new("mount").args(["-t", "tmpfs", "-o", "ro", "none", path(&own)]).output();
+    if !mount.is_ok_and(|m| m.status.success()) {
+        println!("skipped: no right to mount a disk");
+        return;
+    }
+    let done = pretrain(&data, &out, &["--set", "train.steps=6"]).output().unwrap();
+    assert!(Command::new("umount").arg(&own).status().unwrap().success());
+    let said = text(&done);
+    assert_eq!(done.status.code(), Some(7), "{said}");
+    assert!(said.contains("checkpoints/.probe") && said.contains("Read-only"), "{said}");
+    assert!(!out.join("metrics.jsonl").exists(), "nothing has begun");
+    let done = pretrain(&data, &out, &["--set", "train.steps=6"]).output().unwrap();
+    assert!(done.status.success(), "{}", text(&done));
+    let left = std::fs::read_dir(&out).unwrap().map(|e| e.unwrap().file_name());
+    assert!(left.into_iter().all(|name| !name.to_str().unwrap().contains("probe")));
 }

@@ -182,6 +182,10 @@ pub trait Backend: Sized + Send + Sync {
     fn device_memory(&self) -> Option<(usize, usize)> {
         None
     }
+    /// Bytes of host memory that operations have taken as scratch so far, and keep.
+    fn scratch_bytes(&self) -> usize {
+        0
+    }
 
     /// A zeroed activation.
     fn act(&self, features: usize, tokens: usize) -> Result<Self::Act>;

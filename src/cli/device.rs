@@ -87,6 +87,14 @@ impl DeviceArgs {
         }
     }
 
+    /// Number of threads that `--threads` means.
+    pub fn threads(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
+            n => n,
+        }
+    }
+
     fn cpu(&self, precision: Precision) -> Result<Opened> {
         if self.threads > 1 << 12 {
             let text = format!("--threads {}: must be at most 4096", self.threads);

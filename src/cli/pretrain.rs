@@ -17,6 +17,7 @@ use crate::data::{Dataset, DatasetOptions, Split};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::metrics::Extras;
+use crate::train::account;
 use crate::train::plan::{Home, Plan};
 use crate::train::{RunOptions, RunSummary, Trainer, changes_on_resume};
 
@@ -52,7 +53,7 @@ pub struct Args {
     /// Let a resumed run change this key, for example train.steps; repeatable.
     #[arg(long, value_name = "KEY")]
     allow_change: Vec<String>,
-    /// Print parameters, densities, bytes, memory and FLOPs, and stop.
+    /// Print parameters, densities, memory, disk, FLOPs and a rough time on the CPU, and stop.
     #[arg(long)]
     dry_run: bool,
     /// With --dry-run: print one JSON object.
@@ -78,7 +79,7 @@ pub fn run(args: Args, stop: &AtomicBool, save: &AtomicBool, log: &Log) -> Resul
     let checkpoint = find_checkpoint(&args, &out)?;
     let config = configuration(&args, checkpoint.as_ref())?;
     if args.dry_run {
-        return dry_run::print(&config, args.json);
+        return dry_run::print(&config, &args.device, args.json);
     }
     let backend = args.device.open(config.train.precision)?;
     files::create_folder(&out)?;
@@ -89,10 +90,10 @@ pub fn run(args: Args, stop: &AtomicBool, save: &AtomicBool, log: &Log) -> Resul
             out.display()
         )));
     }
-    probe(&out)?;
     let plan = Plan::new(&config, Home::Cpu)?;
     checkpoint::save::remove_stale_staging(&out)?;
     disk::check_space(&out, &plan, config.train.keep_checkpoints)?;
+    disk::probe(&out, &plan)?;
     log.to_file(&out)?;
     let demo = match &args.data {
         Some(_) => None,
@@ -105,8 +106,13 @@ pub fn run(args: Args, stop: &AtomicBool, save: &AtomicBool, log: &Log) -> Resul
     };
     on_backend!(backend, |backend| {
         let summary = train(&args, backend, &config, &out, &folder, checkpoint, (stop, save), log)?;
-        summary::save(&summary, &out)?;
-        summary::print(&summary, &config, &out)?;
+        let host = summary::Host {
+            scratch: backend.scratch_bytes() as u64,
+            saving: plan.saving,
+            mapped: account::mapped_memory(),
+        };
+        summary::save(&summary, host, &out)?;
+        summary::print(&summary, host, &config, &out)?;
         match demo {
             Some(demo) => demo.report(backend, &out, &config, &summary, stop),
             None => Ok(()),
@@ -269,12 +275,4 @@ fn lock(out: &Path) -> Result<std::fs::File> {
         }
         Err(std::fs::TryLockError::Error(e)) => Err(Error::io("lock", &path)(e)),
     }
-}
-
-/// Writes, syncs, renames and removes a byte: a folder that cannot take a checkpoint is noticed
-/// before the first step.
-fn probe(out: &Path) -> Result<()> {
-    let path = out.join(".probe");
-    files::write_atomic(&path, b"1")?;
-    std::fs::remove_file(&path).map_err(Error::io("remove", &path))
 }

@@ -15,8 +15,19 @@ use crate::train::{RunSummary, span};
 /// File of the summary in the run folder.
 pub const FILE: &str = "summary.json";
 
+/// What the host's memory holds beside the model, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Host {
+    /// Scratch that operations have taken.
+    pub scratch: u64,
+    /// What writing a checkpoint takes for a moment, as planned.
+    pub saving: u64,
+    /// Mapped files, token shards and code; `None` where the system does not tell.
+    pub mapped: Option<u64>,
+}
+
 /// Writes the summary as JSON into the run folder: what `sweep` makes its table of.
-pub fn save(s: &RunSummary, out: &Path) -> Result<()> {
+pub fn save(s: &RunSummary, host: Host, out: &Path) -> Result<()> {
     let bytes: serde_json::Map<String, Value> =
         s.bytes.classes().iter().map(|(name, b)| (name.to_string(), (*b).into())).collect();
     let seconds: serde_json::Map<String, Value> =
@@ -30,6 +41,9 @@ pub fn save(s: &RunSummary, out: &Path) -> Result<()> {
         "tokens_per_s": number(s.tokens_per_s),
         "parameters": s.parameters.json(s.dense_parameters),
         "bytes": bytes,
+        "scratch_bytes": host.scratch,
+        "saving_bytes": host.saving,
+        "mapped_bytes": host.mapped,
         "peak_bytes": s.peak_memory,
         "device_bytes": s.device_memory,
         "ppl": s.evaluation.as_ref().map(|e| number(e.ppl())),
@@ -42,7 +56,7 @@ pub fn save(s: &RunSummary, out: &Path) -> Result<()> {
 }
 
 /// Prints the summary.
-pub fn print(s: &RunSummary, config: &Config, out: &Path) -> Result<()> {
+pub fn print(s: &RunSummary, host: Host, config: &Config, out: &Path) -> Result<()> {
     let resumed = match s.steps - s.own_steps {
         0 => String::new(),
         first => format!(", the last {} after a resume at {first}", s.own_steps),
@@ -69,12 +83,7 @@ pub fn print(s: &RunSummary, config: &Config, out: &Path) -> Result<()> {
             ("norms", n.norms),
         ])
     ))?;
-    let mb = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
-    let classes: Vec<String> =
-        s.bytes.classes().iter().map(|(name, bytes)| format!("{name} {}", mb(*bytes))).collect();
-    let peak = s.peak_memory.map_or(String::new(), |b| format!("; peak memory {}", mb(b)));
-    let device = s.device_memory.map_or(String::new(), |b| format!(", on the device {}", mb(b)));
-    say(format!("memory: {}, in all {}{peak}{device}", classes.join(", "), mb(s.bytes.total())))?;
+    memory(s, host)?;
     if let Some(e) = &s.evaluation {
         let bits = e.bits_per_byte().map_or(String::new(), |b| format!(", {b:.4} bits per byte"));
         say(format!(
@@ -112,4 +121,29 @@ fn listed(parts: &[(&str, u64)]) -> String {
     let parts: Vec<String> =
         parts.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{name} {n}")).collect();
     format!(": {}", parts.join(", "))
+}
+
+/// What the model holds, and what the peak of the process is made of.
+fn memory(s: &RunSummary, host: Host) -> Result<()> {
+    let mb = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
+    let classes: Vec<String> =
+        s.bytes.classes().iter().map(|(name, bytes)| format!("{name} {}", mb(*bytes))).collect();
+    let (classes, total) = (classes.join(", "), s.bytes.total());
+    if let Some(taken) = s.device_memory {
+        say(format!("memory on the device: {classes}, in all {}; taken {}", mb(total), mb(taken)))?;
+        return s.peak_memory.map_or(Ok(()), |b| say(format!("peak memory of the host {}", mb(b))));
+    }
+    say(format!("memory: {classes}, in all {}", mb(total)))?;
+    let Some(peak) = s.peak_memory else { return Ok(()) };
+    let mapped = host.mapped.unwrap_or(0);
+    let rest = peak.saturating_sub(total + host.scratch + host.saving + mapped);
+    say(format!(
+        "peak memory {}: that, scratch {}, writing a checkpoint {}, mapped files (token shards, code) {}, \
+         rest {}",
+        mb(peak),
+        mb(host.scratch),
+        mb(host.saving),
+        mb(mapped),
+        mb(rest)
+    ))
 }

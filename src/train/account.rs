@@ -106,7 +106,18 @@ pub fn count<B: Backend>(
 
 /// The most memory that this process has held, in bytes; `None` where the system does not tell.
 pub fn peak_memory() -> Option<u64> {
+    status("VmHWM:")
+}
+
+/// Bytes of mapped files that are in memory now, code and token shards: part of the peak, but not of
+/// what a process needs, since the system can take them back. `None` where the system does not tell.
+pub fn mapped_memory() -> Option<u64> {
+    status("RssFile:")
+}
+
+/// A size in `/proc/self/status`, in bytes.
+fn status(name: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|l| l.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kb| kb * 1024)
 }

@@ -6,6 +6,7 @@
 
 pub mod account;
 mod clock;
+pub mod estimate;
 mod events;
 pub mod plan;
 mod report;
@@ -108,6 +109,17 @@ struct Gradients {
     norm: Option<f64>,
 }
 
+/// The alignment term of a configuration; it needs both branches, elsewhere there is nothing to align.
+fn alignment(config: &Config) -> Result<Option<Alignment>> {
+    let projections = config.method.aligned()?;
+    let both = config.method.sparse && config.method.low_rank && !config.method.dense;
+    Ok((both && projections.contains(&true)).then(|| Alignment {
+        reduction: config.method.align,
+        lambda: config.lambda(),
+        projections,
+    }))
+}
+
 impl<'a, B: Backend> Trainer<'a, B> {
     /// A new run with random initial parameters.
     pub fn new(
@@ -152,14 +164,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
     ) -> Result<Self> {
         let tokens = config.train.micro_batch * config.model.seq_len;
         let acts = Activations::new(backend, &model, tokens, true)?;
-        let projections = config.method.aligned()?;
-        // Alignment needs both branches; elsewhere there is nothing to align.
-        let both = config.method.sparse && config.method.low_rank && !config.method.dense;
-        let alignment = (both && projections.contains(&true)).then(|| Alignment {
-            reduction: config.method.align,
-            lambda: config.lambda(),
-            projections,
-        });
+        let alignment = alignment(config)?;
         let metrics = match &options.out {
             Some(dir) => Some(Metrics::open(dir, state.step, options.extras)?),
             None => None,

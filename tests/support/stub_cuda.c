@@ -238,6 +238,10 @@ int cuDeviceGetName(char* name, int size, int device) {
     snprintf(name, size, "Stub A100");
     return 0;
 }
+int cuDeviceTotalMem_v2(size_t* bytes, int device) {
+    *bytes = (size_t)40 << 30;
+    return 0;
+}
 int cuDeviceGetAttribute(int* value, int which, int device) {
     int capability = number("STUB_CAPABILITY", 80);
     switch (which) {

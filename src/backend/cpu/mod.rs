@@ -141,6 +141,11 @@ impl Backend for Cpu {
         x.bytes()
     }
 
+    fn scratch_bytes(&self) -> usize {
+        let areas = self.scratch.iter().chain([&self.shared]);
+        areas.map(|area| 4 * area.lock().expect("a kernel panicked").len()).sum()
+    }
+
     fn act(&self, features: usize, tokens: usize) -> Result<Act> {
         Act::new(features, tokens)
     }

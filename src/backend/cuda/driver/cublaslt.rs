@@ -29,15 +29,20 @@ impl std::fmt::Display for DenseLibrary {
     }
 }
 
-/// Opens the first library that fits the driver.
+/// Opens the first library that fits the driver. `toolkit`: whose folders are searched behind the
+/// loader's path.
 ///
-/// Errors: the start of a sentence that names what was found or searched, and what to install.
-pub fn open(toolkit: &Toolkit, driver: CudaVersion) -> Result<DenseLibrary, String> {
+/// Errors: what was found or searched, and what to install.
+pub fn open(
+    toolkit: Option<&Toolkit>,
+    driver: CudaVersion,
+) -> Result<DenseLibrary, (String, String)> {
     let asked = std::env::var_os("CHTSL_CUDA_LIB").filter(|v| !v.is_empty()).map(PathBuf::from);
+    let dirs = toolkit.map_or(vec![], dirs_of);
     let places = match &asked {
         Some(path) => vec![Place::Path(path.clone())],
         None => {
-            let dirs = dirs_of(toolkit).into_iter().map(Place::Path);
+            let dirs = dirs.iter().cloned().map(Place::Path);
             [Place::Loader].into_iter().chain(dirs).collect()
         }
     };
@@ -54,24 +59,26 @@ pub fn open(toolkit: &Toolkit, driver: CudaVersion) -> Result<DenseLibrary, Stri
     let (refused, names) = (search.refused.join("; "), fitting.join(", "));
     if let Some(path) = asked {
         let what = format!("CHTSL_CUDA_LIB={}", path.display());
-        return Err(match refused.is_empty() {
-            true => format!("{what} names no file {names}: name another"),
-            false => format!("{what} does not fit, because {refused}: name another"),
-        });
+        let what = match refused.is_empty() {
+            true => format!("{what} names no file {names}"),
+            false => format!("{what} does not fit, because {refused}"),
+        };
+        return Err((what, "name another".into()));
     }
     if !refused.is_empty() {
-        return Err(format!(
-            "no cuBLASLt fits: {refused}; install the one of CUDA {} and name its folder with \
-             CHTSL_CUDA_LIB",
-            driver.major
-        ));
+        let version = driver.major;
+        let advice =
+            format!("install the one of CUDA {version} and name its folder with CHTSL_CUDA_LIB");
+        return Err((format!("no cuBLASLt fits: {refused}"), advice));
     }
-    let searched: Vec<String> = dirs_of(toolkit).iter().map(|d| d.display().to_string()).collect();
-    Err(format!(
-        "there is no cuBLASLt: {names} was not found in LD_LIBRARY_PATH and the system's folders, nor in \
-         {}; install it (pip install nvidia-cublas, or the toolkit's libcublas package) and name its \
-         folder with CHTSL_CUDA_LIB",
-        searched.join(", ")
+    let places = ["LD_LIBRARY_PATH".to_string(), "the system's folders".into()];
+    let dirs = dirs.iter().map(|d| d.display().to_string());
+    let searched: Vec<String> = places.into_iter().chain(dirs).collect();
+    Err((
+        format!("there is no cuBLASLt: {names} was not found in {}", searched.join(", ")),
+        "install it (pip install nvidia-cublas, or the toolkit's libcublas package) and name its folder \
+         with CHTSL_CUDA_LIB"
+            .into(),
     ))
 }
 

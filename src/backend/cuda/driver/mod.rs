@@ -6,6 +6,7 @@
 //! | `libcuda` | the driver's functions and its error codes |
 //! | `libcublaslt` | the dense library's functions and its status codes |
 //! | `cublaslt` | search for the dense library |
+//! | `survey` | what there is, for `doctor` |
 //!
 //! cudarc gives types and constants only. Its own loading panics on a missing library or function,
 //! searches by fixed names, and takes error codes for a closed enumeration.
@@ -14,6 +15,7 @@ mod cublaslt;
 mod libcublaslt;
 mod libcuda;
 mod library;
+mod survey;
 
 use std::ffi::{c_int, c_void};
 use std::path::PathBuf;
@@ -22,6 +24,7 @@ pub use cublaslt::DenseLibrary;
 pub(super) use libcublaslt::{HeuristicResult, LibCublasLt, NOT_SUPPORTED, fault as dense_fault};
 use libcuda::LibCuda;
 pub(super) use libcuda::OUT_OF_MEMORY;
+pub use survey::{Device, Survey, survey};
 
 use crate::error::{Error, Result};
 
@@ -288,8 +291,9 @@ pub fn open_for(toolkit: &Toolkit) -> Result<Driver> {
         // SAFETY: two sizes, a context is current.
         let code = unsafe { (cuda.cuMemGetInfo_v2)(&mut free, &mut memory) };
         check("cuMemGetInfo", code)?;
-        let dense = cublaslt::open(toolkit, version)
-            .map_err(|e| Error::Device(format!("{e} ({both}), or use --device cpu")))?;
+        let dense = cublaslt::open(Some(toolkit), version).map_err(|(what, advice)| {
+            Error::Device(format!("{what}: {advice} ({both}), or use --device cpu"))
+        })?;
         Ok((free as u64, memory as u64, dense))
     };
     match rest() {
