@@ -14,19 +14,6 @@ const PROBE: u64 = 4 << 20;
 /// Bytes of one call that writes.
 const BLOCK: usize = 1 << 20;
 
-/// Bytes that this user may still write where `folder` is; `None` where the system does not tell.
-#[cfg(unix)]
-pub fn free(folder: &Path) -> Result<Option<u64>> {
-    let s = rustix::fs::statvfs(folder).map_err(|e| Error::io("look at", folder)(e.into()))?;
-    Ok(Some(s.f_bavail.saturating_mul(s.f_frsize)))
-}
-
-/// Bytes that this user may still write where `folder` is; `None` where the system does not tell.
-#[cfg(not(unix))]
-pub fn free(folder: &Path) -> Result<Option<u64>> {
-    std::fs::metadata(folder).map_err(Error::io("look at", folder)).map(|_| None)
-}
-
 /// `folder`, or the nearest folder above it: a run makes the rest.
 pub fn nearest(folder: &Path) -> &Path {
     let there = folder.ancestors().find(|f| f.is_dir());
@@ -44,7 +31,7 @@ pub fn of_checkpoints(plan: &Plan, keep: usize) -> u64 {
 pub fn check_space(out: &Path, plan: &Plan, keep: usize) -> Result<()> {
     // They may have a disk of their own.
     let own = out.join(CHECKPOINTS);
-    let (free, each) = (free(if own.is_dir() { &own } else { out })?, plan.checkpoint);
+    let (free, each) = (files::free_space(if own.is_dir() { &own } else { out })?, plan.checkpoint);
     let there = checkpoint::list(out)?.len().min(keep);
     let more = keep - there + 1;
     let need = each * more as u64;
@@ -74,7 +61,7 @@ pub fn probe(out: &Path, plan: &Plan) -> Result<()> {
     let own = out.join(CHECKPOINTS);
     for folder in [Some(out), Some(&*own).filter(|own| own.is_dir())].into_iter().flatten() {
         // One name for all processes: what a killed one has left is replaced and removed.
-        test_write(folder, ".probe.safetensors", plan.checkpoint.min(PROBE))?;
+        test_write(folder, ".probe", plan.checkpoint.min(PROBE))?;
     }
     Ok(())
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::cli::device::{Device, DeviceArgs, Opened};
-use crate::cli::progress::span;
 use crate::cli::{disk, say};
 use crate::config::{Config, layers};
 use crate::error::Result;
 use crate::train::estimate;
 use crate::train::plan::{Home, Plan};
+use crate::train::span;
 
 /// One line: method, size, densities.
 pub fn headline(config: &Config) -> Result<String> {

@@ -321,7 +321,7 @@ fn a_limit_on_file_sizes_is_an_error_of_the_write() {
     let done = limited(&pretrain(&site.data, &out, &STEPS), 40);
     let said = text(&done);
     assert_eq!(done.status.code(), Some(7), "{said}");
-    assert!(said.contains("safetensors") && said.contains("File too large"), "{said}");
+    assert!(said.contains(".probe") && said.contains("File too large"), "{said}");
     site.heal(&out, "a limit on file sizes", true);
     let folder = site.tmp.path().join("limited-data");
     let mut command = crate::program::chtsl();

@@ -18,6 +18,7 @@ use crate::cli::disk;
 use crate::cli::say;
 use crate::config::{Config, layers};
 use crate::error::Result;
+use crate::files;
 use crate::train::plan::{Home, Plan};
 
 /// Bytes of the test write.
@@ -108,7 +109,7 @@ fn disk_report(out: &Path, advice: &mut Vec<String>) -> Result<Value> {
     Ok(json!({
         "out": out.display().to_string(),
         "folder": folder.display().to_string(),
-        "free_bytes": disk::free(folder)?,
+        "free_bytes": files::free_space(folder)?,
         "write_bytes_per_s": speed,
     }))
 }
