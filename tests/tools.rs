@@ -373,7 +373,7 @@ fn a_shell_completes_values_that_are_known_and_files_only_where_files_go() {
     let script = tmp.path().join("chtsl.bash");
     std::fs::write(&script, ok(&["completions", "bash"])).unwrap();
     let after = |words: &[&str]| completed(&script, &[&["chtsl"], words].concat());
-    let presets = ["130m", "1b", "350m", "60m", "9m", "list", "tiny"];
+    let presets = ["130m", "1b", "350m", "60m", "9m", "list", "small", "tiny"];
     assert_eq!(after(&["pretrain", "--preset", ""]), presets);
     assert_eq!(after(&["doctor", "--preset", "6"]), ["60m"]);
     assert_eq!(after(&["pretrain", "--device", "c"]), ["cpu", "cuda"]);

@@ -29,7 +29,7 @@ const DEFAULT_PRESET: &str = "tiny";
 /// Example: chtsl pretrain --preset 60m --data data/c4 --set method.total_sparsity=0.9
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Model size: tiny, 9m, 60m, 130m, 350m or 1b; "list" shows them.
+    /// Model size: tiny, small, 9m, 60m, 130m, 350m or 1b; "list" shows them.
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
     /// TOML file with the sections model, method, topology, train and data.
