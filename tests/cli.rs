@@ -75,6 +75,66 @@ fn from_text_to_generated_text() {
 }
 
 #[test]
+fn a_run_knows_its_data() {
+    let tmp = tempfile::tempdir().unwrap();
+    prepare(tmp.path());
+    let here = |args: &[&str]| chtsl().current_dir(tmp.path()).args(args).output().unwrap();
+    let step = ["--set", "train.steps=4", "--set", "train.checkpoint_interval=2"];
+    let first = [&["pretrain", "--data", "data", "--out", "run"], &SMALL[..], &step].concat();
+    let first = here(&first);
+    assert!(first.status.success(), "{}", text(&first));
+    // Relative then, from elsewhere now.
+    let out = tmp.path().join("run");
+    let longer = ["--set", "train.steps=6", "--allow-change", "train.steps"];
+    let resume = [&["pretrain", "--resume", path(&out)], &longer[..]].concat();
+    ok(&resume);
+    assert!(!out.join("corpus").exists(), "no other corpus was made");
+    let evaluated = ok(&["eval", "--checkpoint", path(&out), "--json"]);
+    let e: Value = serde_json::from_str(&evaluated).unwrap();
+    let last = rows(&out).into_iter().rfind(|r| r["kind"] == "eval").unwrap();
+    assert_eq!(e["ppl"], last["ppl"]);
+    // Moved: the one given counts, and is what the run knows from then on.
+    std::fs::rename(tmp.path().join("data"), tmp.path().join("moved")).unwrap();
+    let lost = here(&["eval", "--checkpoint", "run"]);
+    assert_eq!(lost.status.code(), Some(3), "{}", text(&lost));
+    assert!(text(&lost).contains("give --data"), "{}", text(&lost));
+    let further = ["--data", "moved", "--set", "train.steps=8", "--allow-change", "train.steps"];
+    let found = here(&[&["pretrain", "--resume", "run"], &further[..]].concat());
+    assert!(found.status.success(), "{}", text(&found));
+    ok(&["eval", "--checkpoint", path(&out)]);
+    // Stopped before anything was saved, and a checkpoint that tells nothing.
+    std::fs::remove_dir_all(out.join("checkpoints")).unwrap();
+    let begun = here(&["pretrain", "--resume", "auto", "--out", "run"]);
+    assert_eq!(begun.status.code(), Some(2), "{}", text(&begun));
+    assert!(text(&begun).contains("give --data"), "{}", text(&begun));
+    assert!(!out.join("corpus").exists(), "no other run was begun");
+    let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/checkpoint/format-2");
+    let old = here(&["eval", "--checkpoint", path(&old)]);
+    assert_eq!(old.status.code(), Some(2), "{}", text(&old));
+    assert!(text(&old).contains("give --data"), "{}", text(&old));
+}
+
+#[test]
+fn a_run_on_a_corpus_of_its_own_goes_on_with_it() {
+    let tmp = tempfile::tempdir().unwrap();
+    let here = |args: &[&str]| {
+        let done = chtsl().current_dir(tmp.path()).args(args).output().unwrap();
+        assert!(done.status.success(), "{args:?}: {}", text(&done));
+        text(&done)
+    };
+    let few = ["--set", "data.eval_tokens=4096", "--set", "train.warmup=1"];
+    here(&[&["pretrain", "--set", "train.steps=1"], &few[..]].concat());
+    let longer = ["--set", "train.steps=2", "--allow-change", "train.steps"];
+    let resumed = here(&[&["pretrain", "--resume", "auto"], &longer[..], &few].concat());
+    assert!(resumed.contains("the grammar accepts"), "{resumed}");
+    let run = tmp.path().join("runs/tiny-chtsl-seed1");
+    let last = rows(&run).into_iter().rfind(|r| r["kind"] == "eval").unwrap();
+    let json = here(&["eval", "--checkpoint", "runs/tiny-chtsl-seed1", "--json"]);
+    let e: Value = serde_json::from_str(json.lines().last().unwrap()).unwrap();
+    assert_eq!(e["ppl"], last["ppl"]);
+}
+
+#[test]
 fn a_signal_saves_the_last_finished_update_and_kill_9_loses_at_most_an_interval() {
     let tmp = tempfile::tempdir().unwrap();
     let data = prepare(tmp.path());

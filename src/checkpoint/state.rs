@@ -26,6 +26,9 @@ pub struct State {
     pub skipped_in_a_row: u64,
     /// Hash over the training tokens.
     pub dataset_fingerprint: u64,
+    /// Folder of the data, absolute; unset where the run made its own, and in older checkpoints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_folder: Option<String>,
     /// Hash of the tokenizer, if known.
     pub tokenizer_hash: Option<u64>,
     /// Precision in use.

@@ -18,6 +18,8 @@ use crate::error::Result;
 use crate::generate::{Sampling, generate};
 use crate::train::{RunSummary, load_model};
 
+/// Folder of the texts.
+const CORPUS: &str = "corpus";
 /// Ids of the demonstration's tokenizer.
 const VOCAB: usize = 1024;
 /// Documents sampled for the report.
@@ -30,9 +32,14 @@ pub struct Demo {
 }
 
 impl Demo {
+    /// Whether a run folder has a corpus of its own.
+    pub fn is_in(run: &Path) -> bool {
+        run.join(CORPUS).is_dir()
+    }
+
     /// Makes or finds corpus and shards.
     pub fn make(out: &Path, config: &Config, stop: &AtomicBool, log: &Log) -> Result<Self> {
-        let folder = out.join("corpus");
+        let folder = out.join(CORPUS);
         let made = match DemoCorpus::open(&folder) {
             Ok(found) => found,
             Err(_) => {
@@ -41,7 +48,7 @@ impl Demo {
                 DemoCorpus::write(&folder, config.train.seed, train, valid)?
             }
         };
-        let data = out.join("data");
+        let data = Self::folder(out);
         let options = PrepareOptions {
             validation: Validation::Inputs(vec![made.valid.clone()]),
             ..PrepareOptions::new(
@@ -59,6 +66,11 @@ impl Demo {
             );
         }
         Ok(Demo { corpus: made, data })
+    }
+
+    /// Folder of the shards of the run in `run`.
+    pub fn folder(run: &Path) -> PathBuf {
+        run.join("data")
     }
 
     /// Folder of the shards.

@@ -10,6 +10,7 @@ use crate::checkpoint;
 use crate::cli::device::{DeviceArgs, on_backend};
 use crate::cli::logging::Log;
 use crate::cli::progress::EvaluationBar;
+use crate::cli::run_folder;
 use crate::cli::say;
 use crate::config::layers;
 use crate::data::{Dataset, DatasetOptions, Split};
@@ -27,9 +28,9 @@ pub struct Args {
     /// A checkpoint folder, or a run folder (its newest checkpoint).
     #[arg(long, value_name = "PATH")]
     checkpoint: PathBuf,
-    /// Folder made by `chtsl prepare`.
+    /// Folder made by `chtsl prepare` [default: what the run was trained on].
     #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    data: Option<PathBuf>,
     /// Set a key of the sections data or train.micro_batch, for example data.layout=doc_pad.
     #[arg(long, value_name = "KEY.PATH=VALUE")]
     set: Vec<String>,
@@ -58,15 +59,19 @@ pub fn run(args: Args, stop: &AtomicBool, log: &Log) -> Result<()> {
     config.train.batch =
         config.train.batch.max(1).next_multiple_of(config.train.micro_batch.max(1));
     config.validate()?;
+    let folder = match args.data {
+        Some(folder) => folder,
+        None => run_folder::data_of(&found)?,
+    };
     let backend = args.device.open(config.train.precision)?;
     let options = DatasetOptions::from_config(&config);
-    let data = Dataset::open(std::slice::from_ref(&args.data), Split::Val, &options)?;
+    let data = Dataset::open(std::slice::from_ref(&folder), Split::Val, &options)?;
     let tokenizer = data.tokenizer()?;
     if let (Some(was), Some(t)) = (found.state.tokenizer_hash, &tokenizer)
         && was != t.hash()
     {
         return Err(Error::data(
-            &args.data,
+            &folder,
             "was made with another tokenizer than the checkpoint's; prepare it with the \
              tokenizer.json inside the checkpoint",
         ));

@@ -18,6 +18,7 @@ mod plot;
 mod prepare;
 mod pretrain;
 mod progress;
+mod run_folder;
 mod summary;
 mod sweep;
 

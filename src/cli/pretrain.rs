@@ -11,6 +11,7 @@ use crate::cli::demo::Demo;
 use crate::cli::device::{DeviceArgs, on_backend};
 use crate::cli::logging::Log;
 use crate::cli::progress::RunBar;
+use crate::cli::run_folder::{self, Source};
 use crate::cli::{disk, dry_run, summary};
 use crate::config::{Config, layers};
 use crate::data::{Dataset, DatasetOptions, Split};
@@ -35,7 +36,8 @@ pub struct Args {
     /// TOML file with the sections model, method, topology, train and data.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Folder made by `chtsl prepare` (or one with llm.c shards) [default: a corpus made here].
+    /// Folder made by `chtsl prepare` (or one with llm.c shards) [default: what the resumed run is
+    /// trained on; for a new one, a corpus made here].
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Run folder [default: runs/PRESET-METHOD-seedN].
@@ -83,29 +85,34 @@ pub fn run(args: Args, stop: &AtomicBool, save: &AtomicBool, log: &Log) -> Resul
     }
     let backend = args.device.open(config.train.precision)?;
     files::create_folder(&out)?;
-    let _lock = lock(&out)?;
+    let _lock = run_folder::lock(&out)?;
     if checkpoint.is_none() && args.resume.is_none() && !checkpoint::list(&out)?.is_empty() {
         return Err(Error::Config(format!(
             "{} holds a run already: continue it with --resume auto or give another --out",
             out.display()
         )));
     }
+    let source = match &args.data {
+        Some(folder) => Source::Folder(folder.clone()),
+        None if args.resume.is_some() => run_folder::goes_on_with(checkpoint.as_ref(), &out)?,
+        None => Source::Demo,
+    };
     let plan = Plan::new(&config, Home::Cpu)?;
     checkpoint::save::remove_stale_staging(&out)?;
     disk::check_space(&out, &plan, config.train.keep_checkpoints)?;
     disk::probe(&out, &plan)?;
     log.to_file(&out)?;
-    let demo = match &args.data {
-        Some(_) => None,
-        None => Some(Demo::make(&out, &config, stop, log)?),
+    let (folder, demo) = match source {
+        Source::Folder(folder) => (folder, None),
+        Source::Demo => {
+            let demo = Demo::make(&out, &config, stop, log)?;
+            (demo.data(), Some(demo))
+        }
     };
-    let folder = match (&args.data, &demo) {
-        (Some(dir), _) => dir.clone(),
-        (None, Some(demo)) => demo.data(),
-        (None, None) => unreachable!("one of both is there"),
-    };
+    let told = if demo.is_none() { run_folder::told(&folder)? } else { None };
     on_backend!(backend, |backend| {
-        let summary = train(&args, backend, &config, &out, &folder, checkpoint, (stop, save), log)?;
+        let data = (folder.as_path(), told.clone());
+        let summary = train(&args, backend, &config, &out, data, checkpoint, (stop, save), log)?;
         let host = summary::Host {
             scratch: backend.scratch_bytes() as u64,
             saving: plan.saving,
@@ -126,7 +133,7 @@ fn train<B: Backend>(
     backend: &B,
     config: &Config,
     out: &Path,
-    folder: &Path,
+    (folder, told): (&Path, Option<String>),
     checkpoint: Option<Checkpoint>,
     (stop, save): (&AtomicBool, &AtomicBool),
     log: &Log,
@@ -148,6 +155,7 @@ fn train<B: Backend>(
     let run = RunOptions {
         out: Some(out.to_path_buf()),
         overfit_batch: args.overfit_batch,
+        data_folder: told,
         tokenizer_hash: tokenizer.as_ref().map(|t| t.hash()),
         tokenizer: tokenizer.as_ref().map(|t| t.json().to_vec()),
         extras: Extras { csv: args.csv, tensorboard: args.tensorboard },
@@ -207,9 +215,7 @@ fn run_folder(args: &Args) -> Result<PathBuf> {
     }
     if let Some(path) = args.resume.as_deref().filter(|r| *r != "auto") {
         let path = Path::new(path);
-        // runs/x/checkpoints/step-N -> runs/x
-        let inside = path.parent().filter(|p| p.ends_with("checkpoints")).and_then(Path::parent);
-        return Ok(inside.unwrap_or(path).to_path_buf());
+        return Ok(run_folder::of_checkpoint(path).unwrap_or(path).to_path_buf());
     }
     let asked = args.preset.is_some() || args.config.is_some();
     let preset = args.preset.as_deref().or((!asked).then_some(DEFAULT_PRESET));
@@ -243,36 +249,5 @@ fn find_checkpoint(args: &Args, out: &Path) -> Result<Option<Checkpoint>> {
         None => Ok(None),
         Some("auto") => checkpoint::latest(out),
         Some(path) => checkpoint::find(Path::new(path)).map(Some),
-    }
-}
-
-/// Takes the run folder for this process; the system lets go of it however the process ends.
-fn lock(out: &Path) -> Result<std::fs::File> {
-    let path = out.join(".lock");
-    let mut file = std::fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(&path)
-        .map_err(Error::io("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => {
-            use std::io::Write;
-            let pid = std::process::id().to_string();
-            file.set_len(0)
-                .and_then(|()| file.write_all(pid.as_bytes()))
-                .map_err(Error::io("write", &path))?;
-            Ok(file)
-        }
-        Err(std::fs::TryLockError::WouldBlock) => {
-            let pid = std::fs::read_to_string(&path).unwrap_or_default();
-            Err(Error::Config(format!(
-                "{} is in use by process {}; wait for it or give another --out",
-                out.display(),
-                pid.trim()
-            )))
-        }
-        Err(std::fs::TryLockError::Error(e)) => Err(Error::io("lock", &path)(e)),
     }
 }

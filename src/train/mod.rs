@@ -50,6 +50,8 @@ pub struct RunOptions<'a> {
     pub save: Option<&'a AtomicBool>,
     /// End (as if by a signal) after this many updates of this process; for tests.
     pub stop_after: Option<u64>,
+    /// Where the data is, for checkpoints to tell; `None`: they keep what they told.
+    pub data_folder: Option<String>,
     /// Content of the tokenizer that goes into checkpoints.
     pub tokenizer: Option<Vec<u8>>,
     /// Hash of the tokenizer.
@@ -69,6 +71,7 @@ impl<'a> RunOptions<'a> {
             stop,
             save: None,
             stop_after: None,
+            data_folder: None,
             tokenizer: None,
             tokenizer_hash: None,
             extras: Extras::default(),
@@ -134,6 +137,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
             format: checkpoint::state::FORMAT,
             program: env!("CARGO_PKG_VERSION").into(),
             dataset_fingerprint: data.fingerprint(),
+            data_folder: options.data_folder.clone(),
             tokenizer_hash: options.tokenizer_hash,
             precision: backend.precision().to_string(),
             ..State::default()

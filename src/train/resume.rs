@@ -125,7 +125,7 @@ impl<'a, B: Backend> Trainer<'a, B> {
         validation: Option<&'a Dataset>,
         options: RunOptions<'a>,
     ) -> Result<Self> {
-        let state = checkpoint.state.clone();
+        let mut state = checkpoint.state.clone();
         if state.dataset_fingerprint != data.fingerprint() {
             return Err(Error::checkpoint(
                 &checkpoint.path,
@@ -148,6 +148,9 @@ impl<'a, B: Backend> Trainer<'a, B> {
                 was = state.precision
             );
             return Err(Error::checkpoint(&checkpoint.path, text));
+        }
+        if options.data_folder.is_some() {
+            state.data_folder = options.data_folder.clone();
         }
         let mut model = load_model(backend, checkpoint, true)?;
         let optim = checkpoint.optimizer()?;
