@@ -129,8 +129,8 @@ fn a_run_on_a_corpus_of_its_own_goes_on_with_it() {
     assert!(resumed.contains("the grammar accepts"), "{resumed}");
     let run = tmp.path().join("runs/tiny-chtsl-seed1");
     let last = rows(&run).into_iter().rfind(|r| r["kind"] == "eval").unwrap();
-    let json = here(&["eval", "--checkpoint", "runs/tiny-chtsl-seed1", "--json"]);
-    let e: Value = serde_json::from_str(json.lines().last().unwrap()).unwrap();
+    let e: Value =
+        serde_json::from_str(&ok(&["eval", "--checkpoint", path(&run), "--json"])).unwrap();
     assert_eq!(e["ppl"], last["ppl"]);
 }
 
