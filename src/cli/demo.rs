@@ -73,11 +73,6 @@ impl Demo {
         run.join("data")
     }
 
-    /// Folder of the shards.
-    pub fn data(&self) -> PathBuf {
-        self.data.clone()
-    }
-
     /// Perplexities side by side, and a sample judged by the grammar.
     pub fn report<B: Backend>(
         &self,

@@ -61,7 +61,7 @@ pub fn run(args: Args, stop: &AtomicBool, log: &Log) -> Result<()> {
     config.validate()?;
     let folder = match args.data {
         Some(folder) => folder,
-        None => run_folder::data_of(&found)?,
+        None => run_folder::data_folder_of(&found)?,
     };
     let backend = args.device.open(config.train.precision)?;
     let options = DatasetOptions::from_config(&config);

@@ -94,7 +94,7 @@ pub fn run(args: Args, stop: &AtomicBool, save: &AtomicBool, log: &Log) -> Resul
     }
     let source = match &args.data {
         Some(folder) => Source::Folder(folder.clone()),
-        None if args.resume.is_some() => run_folder::goes_on_with(checkpoint.as_ref(), &out)?,
+        None if args.resume.is_some() => run_folder::source_of_resumed(checkpoint.as_ref(), &out)?,
         None => Source::Demo,
     };
     let plan = Plan::new(&config, Home::Cpu)?;
@@ -106,12 +106,12 @@ pub fn run(args: Args, stop: &AtomicBool, save: &AtomicBool, log: &Log) -> Resul
         Source::Folder(folder) => (folder, None),
         Source::Demo => {
             let demo = Demo::make(&out, &config, stop, log)?;
-            (demo.data(), Some(demo))
+            (Demo::folder(&out), Some(demo))
         }
     };
-    let told = if demo.is_none() { run_folder::told(&folder)? } else { None };
+    let recorded = if demo.is_none() { run_folder::recorded_name(&folder)? } else { None };
     on_backend!(backend, |backend| {
-        let data = (folder.as_path(), told.clone());
+        let data = (folder.as_path(), recorded.clone());
         let summary = train(&args, backend, &config, &out, data, checkpoint, (stop, save), log)?;
         let host = summary::Host {
             scratch: backend.scratch_bytes() as u64,
@@ -133,7 +133,7 @@ fn train<B: Backend>(
     backend: &B,
     config: &Config,
     out: &Path,
-    (folder, told): (&Path, Option<String>),
+    (folder, recorded): (&Path, Option<String>),
     checkpoint: Option<Checkpoint>,
     (stop, save): (&AtomicBool, &AtomicBool),
     log: &Log,
@@ -155,7 +155,7 @@ fn train<B: Backend>(
     let run = RunOptions {
         out: Some(out.to_path_buf()),
         overfit_batch: args.overfit_batch,
-        data_folder: told,
+        data_folder: recorded,
         tokenizer_hash: tokenizer.as_ref().map(|t| t.hash()),
         tokenizer: tokenizer.as_ref().map(|t| t.json().to_vec()),
         extras: Extras { csv: args.csv, tensorboard: args.tensorboard },

@@ -22,8 +22,8 @@ pub fn of_checkpoint(checkpoint: &Path) -> Option<&Path> {
     checkpoint.parent().filter(|p| p.ends_with("checkpoints")).and_then(Path::parent)
 }
 
-/// How checkpoints tell where the data is: an absolute path. `None` for names that are not text.
-pub fn told(folder: &Path) -> Result<Option<String>> {
+/// How checkpoints record where the data is: an absolute path. `None` for names that are not text.
+pub fn recorded_name(folder: &Path) -> Result<Option<String>> {
     let folder = std::path::absolute(folder).map_err(Error::io("find", folder))?;
     Ok(folder.to_str().map(str::to_string))
 }
@@ -32,7 +32,7 @@ pub fn told(folder: &Path) -> Result<Option<String>> {
 ///
 /// Errors: [`Error::Data`] where the folder that it names is gone, [`Error::Config`] where it names none
 /// and lies beside no corpus of its own; both ask for `--data`.
-pub fn trained_on(checkpoint: &Checkpoint) -> Result<Source> {
+pub fn source_of(checkpoint: &Checkpoint) -> Result<Source> {
     if let Some(folder) = &checkpoint.state.data_folder {
         let folder = PathBuf::from(folder);
         return if folder.is_dir() {
@@ -52,9 +52,9 @@ pub fn trained_on(checkpoint: &Checkpoint) -> Result<Source> {
 
 /// Folder of the data that `checkpoint` was trained on.
 ///
-/// Errors: those of [`trained_on`].
-pub fn data_of(checkpoint: &Checkpoint) -> Result<PathBuf> {
-    Ok(match trained_on(checkpoint)? {
+/// Errors: those of [`source_of`].
+pub fn data_folder_of(checkpoint: &Checkpoint) -> Result<PathBuf> {
+    Ok(match source_of(checkpoint)? {
         Source::Folder(folder) => folder,
         Source::Demo => Demo::folder(of_checkpoint(&checkpoint.path).expect("a demo's own run")),
     })
@@ -62,9 +62,9 @@ pub fn data_of(checkpoint: &Checkpoint) -> Result<PathBuf> {
 
 /// What a run that goes on in `out` is trained on. Without a checkpoint it starts anew, which must not
 /// become another run than the one that began here.
-pub fn goes_on_with(checkpoint: Option<&Checkpoint>, out: &Path) -> Result<Source> {
+pub fn source_of_resumed(checkpoint: Option<&Checkpoint>, out: &Path) -> Result<Source> {
     match checkpoint {
-        Some(c) => trained_on(c),
+        Some(c) => source_of(c),
         None if out.join("config.toml").exists() && !Demo::is_in(out) => {
             Err(Error::Config(format!(
                 "{} holds a run that was stopped before its first checkpoint: give --data once more",
